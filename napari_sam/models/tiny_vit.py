@@ -1,0 +1,235 @@
+"""The TinyViT image encoder of MobileSAM: a convolutional stem and stage, three stages of windowed attention, a neck.
+
+Between modules the features are (B, C, H, W) in channels-last memory, so that the attention's (B, H, W, C) is a view.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from napari_sam.models.layers import BetweenBlocks, join_windows, neck, split_windows
+from napari_sam.models.specs import TinyViTSpec
+
+
+class ConvNorm(nn.Module):
+    """A convolution without bias and its batch norm.
+
+    In evaluation the norm is folded into the convolution on every call: folding costs next to nothing beside the
+    convolution, and a folded kernel that was kept would go stale with the next `load_state_dict`.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, gain: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.c = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+        nn.init.constant_(self.bn.weight, gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+        if self.training:
+            out: Tensor = self.bn(self.c(x))
+            return out
+        weight, bias = self._folded()
+        return F.conv2d(x, weight, bias, self.c.stride, self.c.padding, groups=self.c.groups)
+
+    def _folded(self) -> tuple[Tensor, Tensor]:
+        norm, kernel = self.bn, self.c.weight
+        assert norm.running_mean is not None and norm.running_var is not None  # batch norm tracks them by default
+        scale = norm.weight.float() * torch.rsqrt(norm.running_var.float() + norm.eps)
+        bias = norm.bias.float() - norm.running_mean.float() * scale
+        return (kernel.float() * scale[:, None, None, None]).to(kernel.dtype), bias.to(kernel.dtype)
+
+
+class Stem(nn.Module):
+    """Two strided convolutions: pixels to features at a quarter of the size."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.seq = nn.Sequential(ConvNorm(3, width // 2, 3, 2), nn.GELU(), ConvNorm(width // 2, width, 3, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 3, S, S) to (B, C, S / 4, S / 4)."""
+        out: Tensor = self.seq(x)
+        return out
+
+
+class MBConv(nn.Module):
+    """An inverted bottleneck with a depthwise convolution; the activation follows the residual sum."""
+
+    def __init__(self, width: int, ratio: float) -> None:
+        super().__init__()
+        hidden = int(width * ratio)
+        self.conv1 = ConvNorm(width, hidden)
+        self.conv2 = ConvNorm(hidden, hidden, 3, groups=hidden)
+        self.conv3 = ConvNorm(hidden, width, gain=0.0)  # an untrained block passes its input on
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        inner = F.gelu(self.conv2(F.gelu(self.conv1(x))))
+        return F.gelu(x + self.conv3(inner))
+
+
+class PatchMerging(nn.Module):
+    """Between two stages: change the width, and with stride 2 halve the grid."""
+
+    def __init__(self, width: int, out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = ConvNorm(width, out)
+        self.conv2 = ConvNorm(out, out, 3, stride, groups=out)
+        self.conv3 = ConvNorm(out, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, width, H, W) to (B, out, H / stride, W / stride)."""
+        out: Tensor = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+        return out
+
+
+def offset_index(window: int) -> Tensor:
+    """Return (window ** 2, window ** 2) int64: which entry |dy| * window + |dx| of the bias table a pair of tokens has."""
+    place = torch.arange(window)
+    distance = (place[:, None] - place[None, :]).abs()
+    index = distance[:, None, :, None] * window + distance[None, :, None, :]
+    return index.reshape(window * window, window * window)
+
+
+class WindowAttention(nn.Module):
+    """Self-attention within a window, with one learned bias per head and distance."""
+
+    index: Tensor
+
+    def __init__(self, width: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
+        self.register_buffer("index", offset_index(window), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map windows of tokens (B, N, C) to (B, N, C)."""
+        batch, count, channels = x.shape
+        qkv = self.qkv(self.norm(x)).view(batch, count, self.heads, 3, -1)  # the three lie side by side within a head
+        q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)
+        bias = self.attention_biases[:, self.index].to(q.dtype)  # looked up each time: the weights may have changed
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+        projected: Tensor = self.proj(out.transpose(1, 2).reshape(batch, count, channels))
+        return projected
+
+
+class NormedMLP(nn.Module):
+    """Layer norm and two linear layers."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., C) to (..., C)."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(self.norm(x))))
+        return out
+
+
+class TinyViTBlock(nn.Module):
+    """Windowed attention, a depthwise convolution that joins the windows, an MLP."""
+
+    def __init__(self, width: int, heads: int, window: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.window = window
+        self.attn = WindowAttention(width, heads, window)
+        self.local_conv = ConvNorm(width, width, 3, groups=width)
+        self.mlp = NormedMLP(width, int(width * mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, H, W)."""
+        tokens = x.permute(0, 2, 3, 1)
+        tokens = tokens + self._attend(tokens)
+        tokens = self.local_conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        tokens = tokens + self.mlp(tokens)
+        return tokens.permute(0, 3, 1, 2)
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        _, height, width, channels = tokens.shape
+        windows = split_windows(tokens, self.window)
+        attended = self.attn(windows.view(len(windows), -1, channels))
+        return join_windows(attended.view(windows.shape), height, width)
+
+
+class Stage(nn.Module):
+    """Blocks of one width and, but for the last stage, the merging that leads to the next."""
+
+    downsample: PatchMerging | None
+
+    def __init__(self, blocks: list[nn.Module], downsample: PatchMerging | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.downsample = downsample
+
+    def steps(self) -> list[nn.Module]:
+        """Return what to run, in order."""
+        return [*self.blocks, *([] if self.downsample is None else [self.downsample])]
+
+
+class TinyViT(nn.Module):
+    """Pixels to an image embedding, with TinyViT."""
+
+    def __init__(self, spec: TinyViTSpec) -> None:
+        super().__init__()
+        self.stride = 4
+        for stride in spec.strides:
+            self.stride *= stride
+        self.patch_embed = Stem(spec.widths[0])
+        self.layers = nn.ModuleList(_stage(spec, index) for index in range(len(spec.widths)))
+        if spec.classes:  # unused, but part of the published file
+            self.norm_head = nn.LayerNorm(spec.widths[-1])
+            self.head = nn.Linear(spec.widths[-1], spec.classes)
+        self.neck = neck(spec.widths[-1], spec.neck)
+        self.apply(_initialise)
+
+    def forward(self, pixels: Tensor, between_blocks: BetweenBlocks | None = None) -> Tensor:
+        """Encode normalised, padded pixels.
+
+        Parameters
+        ----------
+        pixels
+            (B, 3, S, S), S a multiple of the stride.
+        between_blocks
+            Called after every block and merging with the share of the work done.
+
+        Returns
+        -------
+        Tensor
+            (B, C, S / stride, S / stride).
+        """
+        steps = [step for stage in self.layers if isinstance(stage, Stage) for step in stage.steps()]
+        x = self.patch_embed(pixels.contiguous(memory_format=torch.channels_last))
+        for index, step in enumerate(steps, start=1):
+            x = step(x)
+            if between_blocks is not None:
+                between_blocks(index / len(steps))
+        embedding: Tensor = self.neck(x)
+        return embedding
+
+
+def _stage(spec: TinyViTSpec, index: int) -> Stage:
+    """Return the stage `index`: bottlenecks in the first one, attention in the others."""
+    width, depth, heads, window = (each[index] for each in (spec.widths, spec.depths, spec.heads, spec.windows))
+    blocks: list[nn.Module]
+    if index == 0:
+        blocks = [MBConv(width, spec.mbconv_ratio) for _ in range(depth)]
+    else:
+        blocks = [TinyViTBlock(width, heads, window, spec.mlp_ratio) for _ in range(depth)]
+    last = index + 1 == len(spec.widths)
+    return Stage(blocks, None if last else PatchMerging(width, spec.widths[index + 1], spec.strides[index]))
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
