@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_sam.models.sam import Sam, build_sam
-from napari_sam.models.specs import SPECS, DecoderSpec, SamSpec, TinyViTSpec, ViTSpec
+from .sam import Sam, build_sam
+from .specs import SPECS, DecoderSpec, SamSpec, TinyViTSpec, ViTSpec
 
 __all__ = ["SPECS", "DecoderSpec", "Sam", "SamSpec", "TinyViTSpec", "ViTSpec", "build_sam"]

@@ -72,7 +72,7 @@ def neck(width: int, out: int) -> nn.Sequential:
 
 
 def split_windows(x: Tensor, window: int) -> Tensor:
-    """Cut (B, H, W, C) into (B * windows, window, window, C), zeros added to the right and below where it needs them."""
+    """Cut (B, H, W, C) into (B * windows, window, window, C), padded with zeros on the right and below."""
     batch, height, width, channels = x.shape
     below, right = -height % window, -width % window
     if below or right:
@@ -94,8 +94,8 @@ def join_windows(windows: Tensor, height: int, width: int) -> Tensor:
 def relative_table(rel_pos: Tensor, size: int) -> Tensor:
     """Return the position vectors (size, size, C) between every query and key along one axis of `size` tokens.
 
-    `rel_pos` is (2 * trained size - 1, C), from the farthest key behind the query to the farthest ahead reversed; a table
-    of another size is interpolated linearly, as published.
+    `rel_pos` is (2 * trained size - 1, C), one row per query's place less the key's; a table of another size
+    is interpolated linearly, as published.
     """
     length = 2 * size - 1
     if rel_pos.shape[0] != length:
@@ -108,9 +108,10 @@ def relative_table(rel_pos: Tensor, size: int) -> Tensor:
 class RelativeAttention(nn.Module):
     """Self-attention over a grid of tokens, with relative positions decomposed into rows and columns.
 
-    The bias of a query towards a key is `q . rel_pos_h[dy] + q . rel_pos_w[dx]`. It depends on the query, so there is no
-    table to look up; at 64 x 64 tokens all of it is larger than the rest of the encoder together. Queries are therefore
-    answered in groups of whole rows, about `query_chunk` tokens each, and only one group's bias exists at a time.
+    The bias of a query towards a key is `q . rel_pos_h[dy] + q . rel_pos_w[dx]`. It depends on the query, so there is
+    no table to look up; at 64 x 64 tokens all of it is larger than the rest of the encoder together. Queries are
+    therefore answered in groups of whole rows, about `query_chunk` tokens each, and only one group's bias exists at a
+    time.
     """
 
     query_chunk = 1024
@@ -136,8 +137,8 @@ class RelativeAttention(nn.Module):
             bias = decomposed_bias(queries, table_h[top : top + rows], table_w)
             parts.append(F.scaled_dot_product_attention(queries, k, v, attn_mask=bias))
         out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        out = self.proj(out.transpose(1, 2).reshape(batch, height, width, channels))
-        return out
+        projected: Tensor = self.proj(out.transpose(1, 2).reshape(batch, height, width, channels))
+        return projected
 
 
 def decomposed_bias(queries: Tensor, table_h: Tensor, table_w: Tensor) -> Tensor:
@@ -155,9 +156,8 @@ def decomposed_bias(queries: Tensor, table_h: Tensor, table_w: Tensor) -> Tensor
     batch, heads, count, channels = queries.shape
     rows, width = table_h.shape[0], table_w.shape[0]
     grid = queries.reshape(batch * heads, rows, width, channels)
-    by_row = torch.einsum(
-        "brwc,rkc->brwk", grid, table_h
-    ).contiguous()  # in memory as the keys are, so that the sum is too
+    # In memory as the keys are, so that their sum is too.
+    by_row = torch.einsum("brwc,rkc->brwk", grid, table_h).contiguous()
     by_column = torch.einsum("brwc,wkc->brwk", grid, table_w).contiguous()
     bias = by_row[..., :, None] + by_column[..., None, :]  # (B * heads, rows, W, H, W)
     return bias.view(batch, heads, count, -1)

@@ -1,24 +1,28 @@
 """The mask decoder: a two-way transformer between prompt and image tokens, upscaling, one small network per mask.
 
-The image tokens of one image are shared by all its prompts. They enter with batch 1 and stay so until a prompt has changed
-them, so that what depends on the image alone is computed once for the whole batch.
+The image tokens of one image are shared by all its prompts. They enter with batch 1 and stay so until a prompt has
+changed them, so that what depends on the image alone is computed once for the whole batch.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_sam.models.layers import MLP, LayerNorm2d, MLPBlock
-from napari_sam.models.specs import DecoderSpec
+from .layers import MLP, LayerNorm2d, MLPBlock
+
+if TYPE_CHECKING:
+    from .specs import DecoderSpec
 
 MASKS = 4
 """Outputs of the decoder: one for a clear prompt, then three candidates for an ambiguous one."""
 
 
 class Attention(nn.Module):
-    """Attention between two sets of tokens, in `inner` channels; batch 1 on either side serves the whole other batch."""
+    """Attention between two sets of tokens, in `inner` channels; batch 1 on one side serves the whole other batch."""
 
     def __init__(self, width: int, heads: int, inner: int) -> None:
         super().__init__()
@@ -83,7 +87,7 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(spec.width)
 
     def forward(self, image: Tensor, image_pe: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
-        """Return tokens (B, N, C) and image tokens (B, M, C) from image tokens (B or 1, M, C) and a prompt (B, N, C)."""
+        """Map image tokens (B or 1, M, C) and a prompt (B, N, C) to tokens (B, N, C) and image tokens (B, M, C)."""
         tokens = prompt
         for layer in self.layers:
             tokens, image = layer(tokens, image, prompt, image_pe)
@@ -139,8 +143,8 @@ class MaskDecoder(nn.Module):
     def _upscaled(self, image: Tensor) -> Tensor:
         """Upscale image tokens (B, h * w, C) four times, as (B, h * w * 4 * 4, C / 8) in the order of `_as_pictures`.
 
-        A transposed convolution of kernel and stride 2 is a linear layer to four sub-pixels. They stay behind their cell,
-        so that it is the few masks that are brought into the order of a picture, not the many channels.
+        A transposed convolution of kernel and stride 2 is a linear layer to four sub-pixels. They stay behind their
+        cell, so that it is the few masks that are brought into the order of a picture, not the many channels.
         """
         first, norm, _, second, _ = self.output_upscaling
         assert isinstance(norm, LayerNorm2d)
@@ -150,7 +154,8 @@ class MaskDecoder(nn.Module):
 
 def _sub_pixels(x: Tensor, layer: nn.Module) -> Tensor:
     """Apply a transposed convolution of kernel and stride 2 to tokens: (B, N, inputs) to (B, N * 4, outputs)."""
-    assert isinstance(layer, nn.ConvTranspose2d) and layer.bias is not None
+    assert isinstance(layer, nn.ConvTranspose2d)
+    assert layer.bias is not None
     weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * outputs, inputs)
     return F.linear(x, weight, layer.bias.repeat(4)).view(len(x), -1, layer.out_channels)
 

@@ -7,12 +7,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from napari_sam.models.layers import LayerNorm2d
-from napari_sam.models.specs import EMBEDDING_STRIDE
+from .layers import LayerNorm2d
+from .specs import EMBEDDING_STRIDE
 
 MASK_CHANNELS = 16
 BACKGROUND, FOREGROUND, PADDING = 0, 1, -1
-"""Labels of points. A padding point says nothing; it fills up a batch whose objects have different numbers of points."""
+"""Labels of points. Padding says nothing; it fills up a batch whose objects have different numbers of points."""
 
 
 class RandomPositions(nn.Module):
@@ -46,9 +46,8 @@ class PromptEncoder(nn.Module):
         super().__init__()
         self.width = width
         self.pe_layer = RandomPositions(width)
-        self.point_embeddings = nn.ModuleList(
-            nn.Embedding(1, width) for _ in range(4)
-        )  # background, foreground, corners
+        # Background, foreground, first and last corner of a box.
+        self.point_embeddings = nn.ModuleList(nn.Embedding(1, width) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, width)
         self.mask_downscaling = nn.Sequential(
             nn.Conv2d(1, MASK_CHANNELS // 4, kernel_size=2, stride=2),
@@ -107,17 +106,22 @@ class PromptEncoder(nn.Module):
         return self.pe_layer.grid(*grid)[None]
 
     def _points(self, points: Tensor, labels: Tensor, grid: tuple[int, int]) -> Tensor:
-        background, foreground = (self.point_embeddings[kind].weight for kind in (BACKGROUND, FOREGROUND))
         kind = labels[..., None]
-        placed = self._positions(points, grid) + torch.where(kind == FOREGROUND, foreground, background)
+        meaning = torch.where(kind == FOREGROUND, self._kind(FOREGROUND), self._kind(BACKGROUND))
+        placed = self._positions(points, grid) + meaning
         return torch.where(kind == PADDING, self.not_a_point_embed.weight, placed)
 
     def _boxes(self, boxes: Tensor, grid: tuple[int, int]) -> Tensor:
         corners = self._positions(boxes.reshape(-1, 2, 2), grid)
-        return corners + torch.cat([self.point_embeddings[2].weight, self.point_embeddings[3].weight])
+        return corners + torch.cat([self._kind(2), self._kind(3)])
+
+    def _kind(self, index: int) -> Tensor:
+        embedding = self.point_embeddings[index]
+        assert isinstance(embedding, nn.Embedding)
+        return embedding.weight  # (1, C)
 
     def _positions(self, places: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Encode input pixels (..., 2); 0.5 brings the centre of the first pixel to where it lies in the unit square."""
+        """Encode input pixels (..., 2); 0.5 brings the centre of the first pixel to its place in the unit square."""
         height, width = grid
         size = torch.tensor([width, height], device=places.device) * EMBEDDING_STRIDE
         encoded: Tensor = self.pe_layer((places + 0.5) / size)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from napari_sam.models.layers import BetweenBlocks
-from napari_sam.models.mask_decoder import MaskDecoder
-from napari_sam.models.prompt_encoder import PromptEncoder
-from napari_sam.models.specs import EMBEDDING_STRIDE, SamSpec, ViTSpec
-from napari_sam.models.tiny_vit import TinyViT
-from napari_sam.models.vit import ImageEncoderViT
+from .mask_decoder import MaskDecoder
+from .prompt_encoder import PromptEncoder
+from .specs import EMBEDDING_STRIDE, SamSpec, ViTSpec
+from .tiny_vit import TinyViT
+from .vit import ImageEncoderViT
+
+if TYPE_CHECKING:
+    from .layers import BetweenBlocks
 
 
 class Sam(nn.Module):

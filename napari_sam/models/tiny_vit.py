@@ -5,12 +5,16 @@ Between modules the features are (B, C, H, W) in channels-last memory, so that t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_sam.models.layers import BetweenBlocks, join_windows, neck, split_windows
-from napari_sam.models.specs import TinyViTSpec
+from .layers import BetweenBlocks, join_windows, neck, split_windows
+
+if TYPE_CHECKING:
+    from .specs import TinyViTSpec
 
 
 class ConvNorm(nn.Module):
@@ -38,7 +42,8 @@ class ConvNorm(nn.Module):
 
     def _folded(self) -> tuple[Tensor, Tensor]:
         norm, kernel = self.bn, self.c.weight
-        assert norm.running_mean is not None and norm.running_var is not None  # batch norm tracks them by default
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         scale = norm.weight.float() * torch.rsqrt(norm.running_var.float() + norm.eps)
         bias = norm.bias.float() - norm.running_mean.float() * scale
         return (kernel.float() * scale[:, None, None, None]).to(kernel.dtype), bias.to(kernel.dtype)
@@ -89,7 +94,7 @@ class PatchMerging(nn.Module):
 
 
 def offset_index(window: int) -> Tensor:
-    """Return (window ** 2, window ** 2) int64: which entry |dy| * window + |dx| of the bias table a pair of tokens has."""
+    """Return (window ** 2, window ** 2) int64: a pair's entry |dy| * window + |dx| in the bias table."""
     place = torch.arange(window)
     distance = (place[:, None] - place[None, :]).abs()
     index = distance[:, None, :, None] * window + distance[None, :, None, :]
@@ -150,14 +155,15 @@ class TinyViTBlock(nn.Module):
         """Map (B, C, H, W) to (B, C, H, W)."""
         tokens = x.permute(0, 2, 3, 1)
         tokens = tokens + self._attend(tokens)
-        tokens = self.local_conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        mixed: Tensor = self.local_conv(tokens.permute(0, 3, 1, 2))
+        tokens = mixed.permute(0, 2, 3, 1)
         tokens = tokens + self.mlp(tokens)
         return tokens.permute(0, 3, 1, 2)
 
     def _attend(self, tokens: Tensor) -> Tensor:
         _, height, width, channels = tokens.shape
         windows = split_windows(tokens, self.window)
-        attended = self.attn(windows.view(len(windows), -1, channels))
+        attended: Tensor = self.attn(windows.view(len(windows), -1, channels))
         return join_windows(attended.view(windows.shape), height, width)
 
 

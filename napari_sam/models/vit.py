@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_sam.models.layers import BetweenBlocks, MLPBlock, RelativeAttention, join_windows, neck, split_windows
-from napari_sam.models.specs import ViTSpec
+from .layers import BetweenBlocks, MLPBlock, RelativeAttention, join_windows, neck, split_windows
+
+if TYPE_CHECKING:
+    from .specs import ViTSpec
 
 
 class PatchEmbedding(nn.Module):
