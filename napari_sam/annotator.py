@@ -1,0 +1,649 @@
+"""The state of one annotation: slices, objects, candidates, history; no GUI, no napari, no torch.
+
+Everything here runs on the main thread. Questions go to the worker as jobs; answers come back through the mailbox, are
+dropped if something newer was asked meanwhile, and end in signals.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal, SignalGroup
+
+from .errors import Cancelled, LabelsError
+from .geometry import Frame, whole
+from .history import CommitStep, History, LabelCanvas, PromptStep, Write
+from .image_input import SharedLimits
+from .masks import Mask, MaskResult
+from .prompt_rows import LOOSE, PromptView, Rows, apply, changes
+from .worker import Job, Mailbox, ModelChoice, Priority, Worker, pool
+
+if TYPE_CHECKING:
+    from .embedding import ImageEmbedding
+    from .predictor import Predictor
+    from .prompts import Prompts
+
+KEPT_EMBEDDINGS = 32
+REOPENED_SIZE = 256
+
+
+class Phase(Enum):
+    """What an annotation is doing."""
+
+    NO_IMAGE = "no image"
+    LOADING = "loading model"
+    ENCODING = "encoding"
+    READY = "ready"
+    DECODING = "decoding"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What to tell a person: the phase, the share that is done (None if unknown), a sentence, and what failed."""
+
+    phase: Phase
+    fraction: float | None = None
+    message: str = ""
+    error: Exception | None = None
+
+
+class AnnotatorEvents(SignalGroup):
+    """Signals, all emitted on the main thread."""
+
+    embedding_ready = Signal(description="the slice shown is encoded")
+    mask_changed = Signal(description="candidates or the chosen one changed")
+    committed = Signal(tuple, description="objects were written: their ids")
+    failed = Signal(Exception, description="something in the background failed")
+    status_changed = Signal(Status)
+    prompts_changed = Signal(object, description="the annotator changed the prompt rows: all rows there are now")
+    closed = Signal()
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """One slice of an image, as it was when it was chosen.
+
+    `key` names the slice; `pixels` is (height, width) or (height, width, channels), read on the worker; `limits` are shared
+    by all slices of a stack, None where a picture stands for itself.
+    """
+
+    key: Hashable
+    pixels: Any = field(repr=False)
+    limits: SharedLimits | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+
+
+@dataclass(eq=False)
+class Answer:
+    """What the model said to `prompts`, and which candidate is chosen."""
+
+    prompts: Prompts
+    result: MaskResult
+    embedding: ImageEmbedding | None
+    chosen: int
+
+    @property
+    def mask(self) -> Mask:
+        """The chosen candidate."""
+        return self.result.masks[self.chosen]
+
+
+@dataclass(eq=False)
+class PendingObject:
+    """One object that is not committed yet: what is asked, the answer shown, and earlier answers by number of prompts.
+
+    `object_id` and `opened`, its mask then, are set for an object that was committed before and re-opened.
+    """
+
+    asked: Prompts | None = None
+    answer: Answer | None = None
+    rows: tuple[int, ...] = ()
+    object_id: int | None = None
+    opened: Answer | None = None
+    _earlier: dict[tuple[int, int], Answer] = field(default_factory=dict)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer shown is to what is asked now."""
+        return self.asked is None or (self.answer is not None and self.answer.prompts is self.asked)
+
+    def ask(self, prompts: Prompts) -> bool:
+        """Note what is asked now, starting from an earlier answer where one fits; False if that was asked already."""
+        if self.asked is not None and self.asked.same_places(prompts):
+            return False
+        known = self._earlier.get(_size(prompts))
+        if known is not None and known.prompts.same_places(prompts):
+            self.asked, self.answer = known.prompts, known
+        else:
+            self.asked = replace(prompts, mask=self._start_for(prompts))
+        return True
+
+    def take(self, answer: Answer) -> None:
+        """Show an answer; a candidate chosen by hand stays chosen when a better answer to the same prompts comes."""
+        if (
+            self.answer is not None
+            and self.answer.prompts is answer.prompts
+            and self.answer.chosen != self.answer.result.best
+        ):
+            answer.chosen = min(self.answer.chosen, len(answer.result.masks) - 1)
+        self.answer = answer
+        self._earlier[_size(answer.prompts)] = answer
+
+    def start_again(self) -> bool:
+        """Go back to the mask that the object was re-opened with; False if it was not."""
+        self.asked, self.answer, self.rows = None, self.opened, ()
+        self._earlier.clear()
+        return self.opened is not None
+
+    def forget_answers(self) -> None:
+        """Ask the same afresh; what is shown stays until the new answer comes."""
+        self._earlier.clear()
+        if self.asked is not None:
+            self.asked = replace(self.asked, mask=None if self.opened is None else self.opened.mask)
+
+    def _start_for(self, prompts: Prompts) -> Mask | None:
+        """Return the mask to feed back: the chosen one of the largest earlier prompts that these extend."""
+        fitting = [answer for answer in self._earlier.values() if prompts.extends(answer.prompts)]
+        if fitting:
+            return max(fitting, key=lambda answer: _size(answer.prompts)).mask
+        return None if self.opened is None else self.opened.mask
+
+
+def _size(prompts: Prompts) -> tuple[int, int]:
+    return len(prompts.points), len(prompts.boxes)
+
+
+@dataclass(eq=False)
+class SliceState:
+    """What is known of one slice."""
+
+    source: ImageSource
+    embedding: ImageEmbedding | None = None
+    objects: dict[Hashable, PendingObject] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Annotator:
+    """The annotation of one image, driven by what a person does and by what the worker answers.
+
+    Parameters
+    ----------
+    choice
+        The model to use; its worker is shared with other annotators of the same.
+    canvas
+        Where commits are written.
+    mailbox
+        Through which answers come to the main thread.
+    """
+
+    def __init__(self, choice: ModelChoice, canvas: LabelCanvas, mailbox: Mailbox | None = None) -> None:
+        self.events = AnnotatorEvents()
+        self.mailbox = mailbox or Mailbox()
+        self.canvas = canvas
+        self.history = History()
+        self.rows: Rows = {}
+        self._noted: Rows = {}
+        self.active: Hashable | None = None
+        self.choice = choice
+        self._worker: Worker | None = pool.acquire(choice)
+        self._slices: OrderedDict[Hashable, SliceState] = OrderedDict()
+        self._shown: SliceState | None = None
+        self._view = PromptView()
+        self._jobs: dict[Hashable, Job] = {}
+        self._fraction: float | None = None
+        self._message = ""
+        self._error: Exception | None = None
+        self._failures: list[Exception] = []
+        self._commit_wanted = False
+
+    # What a person does
+
+    def set_model(self, choice: ModelChoice) -> None:
+        """Go on with another model: the slice shown is encoded again, and its prompts are answered again."""
+        if choice == self.choice and self._error is None:
+            return
+        self._cancel_jobs()
+        old_choice, old_worker = self.choice, self._worker
+        self.choice, self._worker = choice, pool.acquire(choice)
+        if old_worker is not None:
+            pool.release(old_choice, old_worker)
+        for state in self._slices.values():
+            state.embedding = None
+            for record in state.objects.values():
+                record.forget_answers()
+        self._error = None
+        self._encode_shown()
+        self._report()
+
+    def show(self, source: ImageSource | None) -> None:
+        """Turn to a slice, None if there is no image; what is pending elsewhere stays pending."""
+        if source is not None and self._shown is not None and self._shown.source.key == source.key:
+            return
+        self._cancel_jobs()
+        self._error, self._message = None, ""
+        self._view = PromptView()
+        self._shown = None if source is None else self._slice(source)
+        self._encode_shown()
+        self.events.mask_changed.emit()
+        self._report()
+
+    def forget_pictures(self) -> None:
+        """Drop every embedding and answer: the image's pixels are other ones now."""
+        self._cancel_jobs()
+        self._slices.clear()
+        self._shown = None
+
+    def set_prompts(self, rows: Rows, active: Hashable | None, view: PromptView, *, is_step: bool) -> None:
+        """Take the prompts as they are now: all `rows`, and the `view` of those in the slice shown.
+
+        `is_step` tells that an edit is complete, so that it can be undone; while something is dragged it is not.
+        """
+        if is_step and (difference := changes(self._noted, rows)):
+            self.history.push(PromptStep(difference))
+            self._noted = rows
+        if rows == self.rows and view.rows == self._view.rows:
+            return
+        self.rows, self.active = rows, active
+        self.see(view)
+
+    def adopt(self, rows: Rows) -> None:
+        """Take the prompts that were there before the annotation began; they are no step of its history."""
+        self.rows = self._noted = rows
+
+    def see(self, view: PromptView) -> None:
+        """Drop the objects that nothing asks about any more, and ask about those whose prompts changed."""
+        state, self._view = self._shown, view
+        if state is None:
+            return
+        self._message = ""
+        for key in [k for k, record in state.objects.items() if k not in view.objects and record.rows]:
+            self._drop(state, key)
+        for key, wanted in view.objects.items():
+            record = state.objects.setdefault(key, PendingObject())
+            record.rows = wanted.rows
+            if record.ask(wanted.prompts):
+                self._error = None
+            if not record.is_answered:
+                self._ask(state, key, record)
+        self.events.mask_changed.emit()
+        self._report()
+
+    def choose(self, index: int) -> None:
+        """Choose a candidate of the active object by its index in `candidates`."""
+        record = self._active_record()
+        count = 0 if record is None or record.answer is None else len(record.answer.result.masks)
+        if record is None or record.answer is None or not 0 <= index < count:
+            raise IndexError(f"candidate {index} of {count}: choose one that `candidates` lists")
+        record.answer.chosen = int(index)
+        self.events.mask_changed.emit()
+        self._report()
+
+    def commit(self) -> None:
+        """Write every pending object of the slice shown; if one is not answered yet, as soon as it is."""
+        if self._shown is None or not self._shown.objects:
+            return self._say("Nothing to commit: click on an object first.")
+        unanswered = [(k, record) for k, record in self._shown.objects.items() if not record.is_answered]
+        if self._error is None and unanswered:
+            for key, record in unanswered:
+                if not self._jobs.keys() & {"encode", ("decode", key)}:
+                    self._ask(self._shown, key, record)
+            self._commit_wanted = True
+            return self._say("Will commit as soon as the mask is there.")
+        return self._commit_now()
+
+    def clear(self) -> None:
+        """Remove the prompts of the slice shown."""
+        self._commit_wanted = False
+        if self._shown is not None:
+            self._shown.objects = {}
+        self._change_rows(dict.fromkeys(self._view.rows), is_step=True)
+        self._say("")
+
+    def undo(self) -> None:
+        """Take back the last edit of prompts, or the last commit."""
+        self._commit_wanted = False
+        step = self.history.undo()
+        if isinstance(step, CommitStep):
+            with self.canvas.one_step():
+                for write in reversed(step.writes):
+                    write.undo(self.canvas)
+        elif step is not None:
+            self._change_rows(step.before())
+        self._say("" if step is not None else "Nothing to undo.")
+
+    def redo(self) -> None:
+        """Do again what was undone last."""
+        step = self.history.redo()
+        if isinstance(step, CommitStep):
+            with self.canvas.one_step():
+                for write in step.writes:
+                    write.redo(self.canvas)
+        elif step is not None:
+            self._change_rows(step.after())
+        self._say("" if step is not None else "Nothing to redo.")
+
+    def reopen(self, object_id: int) -> None:
+        """Make a committed object pending again, as it is in the slice shown; a commit then replaces it there.
+
+        Raises
+        ------
+        LabelsError
+            The slice shown has no pixel of that id.
+        """
+        state = self._shown
+        box = (0, 0, 0, 0) if state is None else whole(state.source.shape)
+        pixels = (
+            self.canvas.read(None if state is None else state.source.key, box) == object_id if state else np.zeros(0)
+        )
+        if state is None or object_id < 1 or not pixels.any():
+            raise LabelsError(f"object {object_id} has no pixel in the slice shown: go to a slice that shows it")
+        mask = Mask.of_pixels(pixels, Frame(state.source.shape, box, 4 * REOPENED_SIZE))
+        key = ("reopened", int(object_id))
+        shown = Answer(None, MaskResult((mask,), np.ones(1, np.float32)), None, 0)  # type: ignore[arg-type]
+        state.objects[key] = PendingObject(answer=shown, object_id=int(object_id), opened=shown)
+        self.active = key
+        self.events.mask_changed.emit()
+        self._say(f"Object {object_id} is open: click to change it, then commit.")
+
+    def cancel(self) -> None:
+        """Stop what is running in the background; the next prompt starts it again."""
+        self._cancel_jobs()
+        self._say("Cancelled. The next prompt goes on.")
+
+    def close(self) -> None:
+        """Cancel everything and let the model go; safe to call again."""
+        if self._worker is None:
+            return
+        self._cancel_jobs()
+        self._worker.cancel(self.mailbox)
+        pool.release(self.choice, self._worker)
+        self._worker, self._shown = None, None
+        self._slices.clear()
+        self.events.closed.emit()
+
+    # What there is to see
+
+    @property
+    def candidates(self) -> tuple[tuple[Mask, float], ...]:
+        """The active object's candidates as (mask, score), in the decoder's order; empty if there are none."""
+        record = self._active_record()
+        if record is None or record.answer is None:
+            return ()
+        result = record.answer.result
+        return tuple(zip(result.masks, map(float, result.scores), strict=True))
+
+    @property
+    def chosen(self) -> int | None:
+        """Index of the chosen candidate of the active object."""
+        record = self._active_record()
+        return None if record is None or record.answer is None else record.answer.chosen
+
+    @property
+    def pending_masks(self) -> list[tuple[Mask, bool]]:
+        """The chosen mask of every pending object of the slice shown, and whether the object is the active one."""
+        if self._shown is None:
+            return []
+        active = self._active_record()
+        records = self._shown.objects.values()
+        return [(record.answer.mask, record is active) for record in records if record.answer is not None]
+
+    @property
+    def status(self) -> Status:
+        """What the annotation is doing."""
+        if self._shown is None:
+            return Status(Phase.NO_IMAGE, message=self._message)
+        if self._error is not None:
+            return Status(Phase.FAILED, message=str(self._error), error=self._error)
+        if self._jobs and self._worker is not None and self._worker.is_loading:
+            return Status(Phase.LOADING, self._worker.load_fraction or None, f"Loading {self.choice.model}")
+        if "encode" in self._jobs:
+            return Status(Phase.ENCODING, self._fraction, "Encoding the image")
+        if self._jobs:
+            return Status(Phase.DECODING, message=self._message)
+        return Status(Phase.READY, message=self._message or self._view.note or self._ready_message())
+
+    def is_busy(self) -> bool:
+        """Whether something is asked and not answered yet."""
+        return bool(self._jobs) or self._commit_wanted
+
+    def wait(self, timeout: float = 60.0) -> None:
+        """Make the calls that wait in the mailbox until nothing is pending; main thread only.
+
+        Raises
+        ------
+        TimeoutError
+            Something is still pending after `timeout` seconds.
+        Exception
+            What failed in the background since the last call, once.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("wait() is for the main thread: layers may be touched there alone")
+        deadline = time.monotonic() + timeout
+        self.mailbox.deliver()
+        while self.is_busy():
+            if not self.mailbox.wait(deadline - time.monotonic()) and time.monotonic() >= deadline:
+                raise TimeoutError(f"still {self.status.phase.value} after {timeout:g} s")
+        if self._failures:
+            failure = self._failures[0]
+            self._failures.clear()
+            raise failure
+
+    # Prompts
+
+    def _drop(self, state: SliceState, key: Hashable) -> None:
+        """Forget an object without prompts; one that was re-opened is again as it was."""
+        for kind in ("decode", "refine"):
+            self._cancel_job((kind, key))
+        if not state.objects[key].start_again():
+            del state.objects[key]
+
+    def _change_rows(self, new: dict[int, Any], *, is_step: bool = False) -> None:
+        """Replace prompt rows ourselves, and tell whoever shows them."""
+        rows = apply(self.rows, new)
+        if is_step and (difference := changes(self.rows, rows)):
+            self.history.push(PromptStep(difference))
+        self.rows = self._noted = rows
+        if self.active not in {row.owner for row in rows.values()}:
+            self.active = None
+        self.events.prompts_changed.emit(rows)
+
+    # Questions and answers
+
+    def _slice(self, source: ImageSource) -> SliceState:
+        state = self._slices.setdefault(source.key, SliceState(source))
+        state.source = source
+        self._slices.move_to_end(source.key)
+        encoded = [other for other in self._slices.values() if other.embedding is not None]
+        for other in encoded[:-KEPT_EMBEDDINGS]:
+            other.embedding = None
+        return state
+
+    def _encode_shown(self) -> None:
+        state = self._shown
+        if state is None or state.embedding is not None or "encode" in self._jobs:
+            return
+        source, started = state.source, time.monotonic()
+
+        def work(predictor: Predictor, job: Job) -> ImageEmbedding:
+            limits = None if source.limits is None else source.limits.resolved
+            return predictor.encode(source.pixels, limits=limits, progress=job.progress, cancelled=job.is_cancelled)
+
+        def done(embedding: ImageEmbedding) -> None:
+            state.embedding, state.seconds = embedding, time.monotonic() - started
+            self.events.embedding_ready.emit()
+            for key, record in state.objects.items():
+                if not record.is_answered:
+                    self._ask(state, key, record)
+
+        self._fraction = None
+        self._submit("encode", Priority.ENCODE, work, done, self._on_progress)
+
+    def _ask(self, state: SliceState, key: Hashable, record: PendingObject) -> None:
+        """Put an object's prompts to the decoder; the image is encoded first if it has not been."""
+        embedding, asked = state.embedding, record.asked
+        if embedding is None or asked is None:
+            return self._encode_shown()
+        if record.answer is not None and record.answer.embedding is not None:
+            embedding = record.answer.embedding
+
+        def work(predictor: Predictor, _job: Job) -> MaskResult:
+            return _evaluated(predictor.decode(embedding, asked))
+
+        def done(result: MaskResult) -> None:
+            self._take(record, Answer(asked, result, embedding, result.best))
+            self._refine(state, key, record, embedding)
+
+        self._cancel_job(("refine", key))
+        return self._submit(("decode", key), Priority.DECODE, work, done)
+
+    def _refine(self, state: SliceState, key: Hashable, record: PendingObject, embedding: ImageEmbedding) -> None:
+        """Look again where it helps, with what there was already answered."""
+        source, asked = state.source, record.asked
+        if asked is None:
+            return
+
+        def work(predictor: Predictor, job: Job) -> tuple[ImageEmbedding, MaskResult] | None:
+            better = predictor.refine(embedding, source.pixels, asked, cancelled=job.is_cancelled)
+            return None if better is embedding else (better, _evaluated(predictor.decode(better, asked)))
+
+        def done(refined: tuple[ImageEmbedding, MaskResult] | None) -> None:
+            if refined is not None:
+                self._take(record, Answer(asked, refined[1], refined[0], refined[1].best))
+
+        self._submit(("refine", key), Priority.ENCODE, work, done)
+
+    def _take(self, record: PendingObject, answer: Answer) -> None:
+        if record.asked is answer.prompts:
+            record.take(answer)
+            self.events.mask_changed.emit()
+
+    def _submit(
+        self,
+        key: Hashable,
+        priority: Priority,
+        work: Callable[[Predictor, Job], Any],
+        take: Callable[[Any], None],
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """Give the worker a job; its result is taken unless a newer job with the same key came meanwhile."""
+        if self._worker is None:
+            return
+
+        def done(result: Any, error: Exception | None) -> None:
+            if self._jobs.get(key) is not job:
+                return
+            del self._jobs[key]
+            if error is None:
+                take(result)
+            elif not isinstance(error, Cancelled):
+                self._fail(error)
+            self._settle()
+
+        job = Job((id(self), key), priority, work, done, self.mailbox, on_progress or self._on_progress)
+        self._jobs[key] = job
+        self._worker.submit(job)
+
+    def _cancel_job(self, key: Hashable) -> None:
+        if (job := self._jobs.pop(key, None)) is not None:
+            job.cancel()
+
+    def _cancel_jobs(self) -> None:
+        for key in list(self._jobs):
+            self._cancel_job(key)
+        self._commit_wanted = False
+
+    def _on_progress(self, fraction: float) -> None:
+        self._fraction = fraction
+        self._report()
+
+    def _fail(self, error: Exception) -> None:
+        self._error, self._commit_wanted = error, False
+        self._failures.append(error)
+        self.events.failed.emit(error)
+
+    def _settle(self) -> None:
+        """After an answer: commit if that was asked for and everything is answered, and say how things are."""
+        if self._commit_wanted and not self._jobs:
+            self._commit_wanted = False
+            try:
+                self._commit_now()
+            except LabelsError as error:  # nobody's call stands behind this one
+                self._fail(error)
+        self._report()
+
+    # Commits
+
+    def _commit_now(self) -> None:
+        state = self._shown
+        if state is None:
+            return
+        writes, finished = [], []
+        with self.canvas.one_step():
+            for key, record in state.objects.items():
+                write = self._plan(state, record)
+                if write is not None and (not write.is_empty or record.object_id is not None):
+                    write.redo(self.canvas)
+                    finished.append(key)
+                    writes += [] if write.is_empty else [write]
+        if finished:
+            self._finish(state, finished, writes)
+        left = len(state.objects)
+        self._say(f"{left} object{'s' * (left != 1)} would change no pixel and stay pending." if left else "")
+
+    def _plan(self, state: SliceState, record: PendingObject) -> Write | None:
+        if record.answer is None:
+            return None
+        is_open = record.object_id is not None
+        mask = record.answer.mask
+        object_id = record.object_id if record.object_id is not None else self.canvas.next_id() if mask.area else 0
+        return Write.of(self.canvas, state.source.key, object_id, mask, replacing=is_open)
+
+    def _finish(self, state: SliceState, keys: list[Hashable], writes: list[Write]) -> None:
+        """Note a commit as one step, and clear the prompts of what was written."""
+        rows = {row_id for key in keys for row_id in state.objects.pop(key).rows}
+        self.history.fold(rows)
+        if writes:
+            self.history.push(CommitStep(tuple(writes)))
+        self.active = None
+        self._change_rows(dict.fromkeys(rows))
+        self.events.mask_changed.emit()
+        self.events.committed.emit(tuple(write.object_id for write in writes))
+
+    # Words
+
+    def _active_record(self) -> PendingObject | None:
+        objects = {} if self._shown is None else self._shown.objects
+        if self.active in objects:
+            return objects[self.active]
+        return objects.get(LOOSE) or (list(objects.values())[-1] if objects else None)
+
+    def _ready_message(self) -> str:
+        if self._shown is None or self._shown.embedding is None:
+            return ""
+        note = self._shown.embedding.rule.note
+        return f"Ready, encoded in {self._shown.seconds:.1f} s. {note}".strip()
+
+    def _say(self, message: str) -> None:
+        self._message = message
+        self._report()
+
+    def _report(self) -> None:
+        self.events.status_changed.emit(self.status)
+
+
+def _evaluated(result: MaskResult) -> MaskResult:
+    """Make the best mask's pixels here, on the worker, so that the main thread only paints them."""
+    _ = result.masks[result.best].crop
+    return result

@@ -1,0 +1,435 @@
+"""`annotate`, and the controller that joins one image's annotation to the layers of a viewer.
+
+Data flows one way: what happens to the layers is read into frozen rows and views for the annotator; what the annotator
+answers is painted. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Labels, Points, Shapes
+
+from ..annotator import Annotator, AnnotatorEvents, Status
+from ..errors import ImageError
+from ..prompt_rows import PromptView, adopt, assign_owners
+from ..worker import Mailbox, ModelChoice
+from .image_source import SliceKey, full_resolution, image_source, shared_limits, shown_slice
+from .mask_layer import LayerCanvas, Preview, check_labels, new_labels
+from .prompt_layers import LABEL, PromptLayers, check_bindable, new_points, new_shapes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from ..masks import Mask
+
+FINISHED = ("added", "removed", "changed")
+PLACE_EVENTS = ("scale", "translate", "rotate", "shear", "affine")
+
+
+class Controller:
+    """One image's annotation in a viewer; made by `annotate`, used by scripts and by the dock alike.
+
+    Parameters
+    ----------
+    viewer
+        The viewer model.
+    image
+        The layer to annotate; it is never changed.
+    choice
+        The model, device and precision.
+    points, shapes, labels
+        Layers of the user's to bind; None makes new ones.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        image: Image,
+        choice: ModelChoice,
+        points: Points | None = None,
+        shapes: Shapes | None = None,
+        labels: Labels | None = None,
+    ) -> None:
+        self.viewer, self.image_layer = viewer, image
+        self._ours: list[Layer] = []
+        self._key: SliceKey | None = None
+        self._quiet = False
+        self._is_closed = False
+        self._limits = shared_limits(image)
+        self._preview = Preview(image)
+        self._ours.append(self._preview.layer)
+        self.labels = self._bound_or_new(labels, new_labels)
+        self.shapes = self._bound_or_new(shapes, new_shapes)
+        self.points = self._bound_or_new(points, new_points)
+        self._prompts = PromptLayers(self.points, self.shapes, image)
+        self._canvas = LayerCanvas(self.labels, is_ours=labels is None)
+        self.mailbox = Mailbox()
+        self._annotator = Annotator(choice, self._canvas, self.mailbox)
+        self._add_layers()
+        self._annotator.adopt(adopt(self._prompts.read({})))
+        self._connect()
+        self._on_slice_changed()
+
+    def __repr__(self) -> str:
+        return f"<annotation of {self.image_layer.name!r} with {self.choice.model!r}: {self.status.phase.value}>"
+
+    # What scripts and the dock call
+
+    @property
+    def preview(self) -> Labels:
+        """The layer that shows pending masks."""
+        return self._preview.layer
+
+    @property
+    def events(self) -> AnnotatorEvents:
+        """Signals: embedding_ready, mask_changed, committed(ids), failed(error), status_changed(status), closed."""
+        return self._annotator.events
+
+    @property
+    def status(self) -> Status:
+        """What the annotation is doing, and what to tell a person."""
+        return self._annotator.status
+
+    @property
+    def choice(self) -> ModelChoice:
+        """The model, device and precision in use."""
+        return self._annotator.choice
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._is_closed
+
+    @property
+    def candidates(self) -> Sequence[tuple[Mask, float]]:
+        """The active object's candidates as (mask, score), in the decoder's order; empty if there are none."""
+        return self._annotator.candidates
+
+    @property
+    def chosen(self) -> int | None:
+        """Index of the chosen candidate."""
+        return self._annotator.chosen
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is something to take back."""
+        return self._annotator.history.can_undo
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is something to do again."""
+        return self._annotator.history.can_redo
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether the slice shown has objects that a commit would write."""
+        return bool(self._annotator.pending_masks)
+
+    def choose(self, index: int) -> None:
+        """Choose a candidate of the active object by its index in `candidates`; `IndexError` if there is none."""
+        self._annotator.choose(index)
+
+    def commit(self) -> None:
+        """Write every pending object of the slice shown into the labels, as one step; earlier objects keep their pixels."""
+        self._annotator.commit()
+
+    def clear(self) -> None:
+        """Remove the prompts of the slice shown."""
+        self._annotator.clear()
+
+    def undo(self) -> None:
+        """Take back the last edit of prompts, or the last commit."""
+        self._annotator.undo()
+
+    def redo(self) -> None:
+        """Do again what was undone last."""
+        self._annotator.redo()
+
+    def reopen(self, object_id: int) -> None:
+        """Make a committed object pending again; `LabelsError` if the slice shown has no pixel of it."""
+        self._annotator.reopen(object_id)
+
+    def cancel(self) -> None:
+        """Stop what is running in the background; the next prompt starts it again."""
+        self._annotator.cancel()
+
+    def set_model(self, choice: ModelChoice) -> None:
+        """Go on with another model; pending prompts are answered again."""
+        self._annotator.set_model(choice)
+
+    def set_polarity(self, label: int) -> None:
+        """Make the next point positive (1) or negative (0)."""
+        with self.points.block_update_properties():
+            self.points.feature_defaults = {LABEL: int(label)}
+
+    @property
+    def polarity(self) -> int:
+        """1 if the next point is positive, 0 if it is negative."""
+        defaults = self.points.feature_defaults
+        return int(defaults[LABEL].iloc[0]) if LABEL in defaults else 1
+
+    def wait(self, timeout: float = 60.0) -> None:
+        """Wait until nothing is pending; main thread only.
+
+        Raises
+        ------
+        TimeoutError
+            Something is still pending after `timeout` seconds.
+        Exception
+            What failed in the background since the last call, once.
+        """
+        self._annotator.wait(timeout)
+
+    def close(self) -> None:
+        """End the annotation: background work is cancelled, the labels stay, our other layers are emptied and hidden."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        _open.remove(self)
+        self._disconnect()
+        self._annotator.close()
+        self._preview.paint([])
+        for layer in (self.points, self.shapes):
+            if layer in self._ours:
+                layer.selected_data = set()
+                layer.data = []
+        for layer in (self.points, self.shapes, self.preview):
+            if layer in self._ours:
+                layer.visible = False
+
+    # Layers
+
+    def _bound_or_new(self, bound: Any, make: Callable[[Image], Any]) -> Any:
+        if bound is not None:
+            return bound
+        layer = make(self.image_layer)
+        self._ours.append(layer)
+        return layer
+
+    def _add_layers(self) -> None:
+        """Put those of the four layers that are not in the viewer yet above the image, the points ready to be clicked."""
+        for layer in (self.labels, self.preview, self.shapes, self.points):
+            if layer not in self.viewer.layers:
+                self.viewer.add_layer(layer)
+        self.viewer.layers.selection.active = self.points
+        self.points.mode = "add"
+
+    def _connections(self) -> list[tuple[Any, Callable[..., None]]]:
+        """Every signal we listen to, and who answers it: one list for connecting and for disconnecting."""
+        dims, annotator = self.viewer.dims.events, self._annotator.events
+        pairs: list[tuple[Any, Callable[..., None]]] = [
+            (self.viewer.layers.events.removed, self._on_layer_removed),
+            (self.image_layer.events.data, self._on_image_replaced),
+            (annotator.mask_changed, self._on_mask_changed),
+            (annotator.prompts_changed, self._on_prompts_changed),
+        ]
+        pairs += [(event, self._on_slice_changed) for event in (dims.current_step, dims.order, dims.ndisplay)]
+        pairs += [(getattr(self.image_layer.events, name), self._on_image_moved) for name in PLACE_EVENTS]
+        for layer in (self.points, self.shapes):
+            pairs.append((layer.events.data, self._on_prompt_data))
+            pairs.append((layer.events.features, self._on_prompt_features))
+            pairs.append((layer.events.set_data, self._on_prompt_drawn))
+        return pairs
+
+    def _connect(self) -> None:
+        for event, answer in self._connections():
+            event.connect(answer)
+        self.points.mouse_drag_callbacks.insert(0, self._on_press)
+        _open.append(self)
+
+    def _disconnect(self) -> None:
+        for event, answer in self._connections():
+            event.disconnect(answer)
+        self.points.mouse_drag_callbacks.remove(self._on_press)
+        self._canvas.release()
+
+    @contextmanager
+    def _ignoring_layers(self) -> Iterator[None]:
+        """Leave aside what the layers say while we change them ourselves."""
+        before, self._quiet = self._quiet, True
+        try:
+            yield
+        finally:
+            self._quiet = before
+
+    def _read_prompts(self, *, is_step: bool) -> None:
+        """Tell the annotator what the prompt layers hold now."""
+        if self._quiet or self._is_closed:
+            return
+        known, active = self._annotator.rows, self._annotator.active
+        found = self._prompts.read(known)
+        rows, active = assign_owners(known, found, active)
+        self._annotator.set_prompts(rows, active, self._view(rows), is_step=is_step)
+
+    def _view(self, rows: Any) -> PromptView:
+        if self._key is None:
+            return PromptView()
+        return self._prompts.view(rows, self._key, image_shape(self.image_layer, self._key))
+
+    # What happens to the layers
+
+    def _on_press(self, layer: Points, event: Any) -> None:
+        """Left is positive or as chosen, right or Ctrl negative, for the point that napari adds at the release."""
+        if layer.mode == "add" and LABEL in layer.feature_defaults and event.button in (1, 2):
+            is_negative = event.button == 2 or "Control" in event.modifiers
+            with layer.block_update_properties():
+                layer.feature_defaults = {LABEL: 0 if is_negative else 1}
+
+    def _on_prompt_data(self, event: Any) -> None:
+        if str(event.action) in FINISHED:
+            self._read_prompts(is_step=True)
+
+    def _on_prompt_features(self) -> None:
+        self._read_prompts(is_step=True)
+
+    def _on_prompt_drawn(self) -> None:
+        """While a prompt is dragged or drawn, the mask follows; that is no step of the history yet."""
+        self._read_prompts(is_step=False)
+
+    def _on_slice_changed(self) -> None:
+        key = shown_slice(self.image_layer, self.viewer.dims)
+        if key is None or key == self._key:
+            return
+        self._key = key
+        self._preview.move_to(key)
+        self._annotator.show(image_source(self.image_layer, key, self._limits))
+        self._annotator.see(self._view(self._annotator.rows))
+
+    def _on_image_moved(self) -> None:
+        self._preview.place()
+        for layer in self._ours:
+            if layer is not self.preview:
+                for name in PLACE_EVENTS:
+                    setattr(layer, name, getattr(self.image_layer, name))
+
+    def _on_image_replaced(self) -> None:
+        """The image has other pixels: what was made of the old ones is void."""
+        self._limits = shared_limits(self.image_layer)
+        self._annotator.forget_pictures()
+        self._key = None
+        self._on_slice_changed()
+
+    def _on_layer_removed(self, event: Any) -> None:
+        if event.value in (self.image_layer, self.points, self.shapes, self.labels, self.preview):
+            self.close()
+
+    # What the annotator answers
+
+    def _on_mask_changed(self) -> None:
+        self._preview.paint(self._annotator.pending_masks)
+
+    def _on_prompts_changed(self, rows: Any) -> None:
+        with self._ignoring_layers():
+            self._prompts.write(rows)
+        self._annotator.see(self._view(rows))
+
+
+def image_shape(image: Image, key: SliceKey) -> tuple[int, int]:
+    """Return (height, width) of a plane of `image`."""
+    shape = full_resolution(image).shape
+    return int(shape[key.displayed[0]]), int(shape[key.displayed[1]])
+
+
+_open: list[Controller] = []
+
+
+def find_controller(viewer: ViewerModel, image: Image) -> Controller | None:
+    """Return the open annotation of `image` in `viewer`, if there is one."""
+    return next((one for one in _open if one.viewer is viewer and one.image_layer is image), None)
+
+
+def open_controllers(viewer: ViewerModel) -> list[Controller]:
+    """Return the open annotations of `viewer`."""
+    return [one for one in _open if one.viewer is viewer]
+
+
+def annotate(
+    viewer: ViewerModel,
+    image_layer: Image | None = None,
+    model: str = "default",
+    device: str = "auto",
+    precision: str = "auto",
+    points: Points | None = None,
+    shapes: Shapes | None = None,
+    labels: Labels | None = None,
+) -> Controller:
+    """Start annotating an image of a viewer, or return the annotation that is open on it.
+
+    Parameters
+    ----------
+    viewer
+        A `napari.Viewer`, or a `ViewerModel` without a window.
+    image_layer
+        The image; None takes the selected one, else the topmost.
+    model, device, precision
+        As `napari_sam.load_predictor` takes them; loading happens in the background.
+    points, shapes, labels
+        Layers to use instead of new ones. Points may have a feature `label`, 1 or 0; points and shapes a feature `object`.
+        Labels must have the image's shape and place; ids go on after its largest.
+
+    Raises
+    ------
+    ImageError
+        There is no image layer to annotate.
+    PromptError, LabelsError
+        A given layer cannot be used with this image.
+    ValueError
+        The image is being annotated already, with other layers.
+    """
+    viewer = _unwrapped(viewer)
+    image = _chosen_image(viewer, _unwrapped(image_layer))
+    bound = {"points": _unwrapped(points), "shapes": _unwrapped(shapes), "labels": _unwrapped(labels)}
+    for name, kind in (("points", Points), ("shapes", Shapes)):
+        if bound[name] is not None:
+            check_bindable(bound[name], kind, image)
+    if bound["labels"] is not None:
+        check_labels(bound["labels"], image)
+    choice = ModelChoice(str(model), device, precision)
+    controller = find_controller(viewer, image)
+    if controller is None:
+        controller = Controller(viewer, image, choice, **bound)
+        _hang_bell(controller)
+        return controller
+    for name, layer in bound.items():
+        if layer is not None and layer is not getattr(controller, name):
+            raise ValueError(
+                f"image {image.name!r} is being annotated with other {name}: close() that annotation first"
+            )
+    controller.set_model(choice)
+    return controller
+
+
+def _unwrapped(thing: Any) -> Any:
+    """Return what napari's proxy for plugins stands for: a proxied layer is never identical with itself."""
+    return getattr(thing, "__wrapped__", thing)
+
+
+def _chosen_image(viewer: ViewerModel, image: Any) -> Image:
+    if image is None:
+        images = [layer for layer in viewer.layers if isinstance(layer, Image)]
+        active = viewer.layers.selection.active
+        image = active if active in images else images[-1] if images else None
+    if image is None:
+        raise ImageError("the viewer has no image layer: open an image first")
+    if not isinstance(image, Image):
+        raise ImageError(f"{image!r} is a {type(image).__name__} layer: give an image layer")
+    if image not in viewer.layers:
+        raise ImageError(f"image {image.name!r} is not in this viewer: add it first")
+    return image
+
+
+def _hang_bell(controller: Controller) -> None:
+    """Under Qt, let answers ring the event loop, and let the window's end close the annotation."""
+    if (window := getattr(controller.viewer, "window", None)) is None:
+        return
+    try:
+        from ..widgets.bell import hang_bell
+    except ImportError:  # napari itself opens a viewer without a window where no Qt binding is installed
+        return
+    hang_bell(window, controller.mailbox, controller.close)

@@ -1,0 +1,112 @@
+"""Which plane of an image layer is shown, and how its pixels are reached without reading them here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..annotator import ImageSource
+from ..image_input import SharedLimits
+
+if TYPE_CHECKING:
+    from napari.components import Dims
+    from napari.layers import Image, Layer
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class SliceKey:
+    """One plane of an n-dimensional layer.
+
+    `displayed` are the layer's axes shown as (rows, columns); `index` has one entry per axis, the position of the plane, None
+    for the two displayed ones.
+    """
+
+    displayed: tuple[int, int]
+    index: tuple[int | None, ...]
+
+    def plane_of(self, data: Any) -> Any:
+        """Return the plane (rows, columns, ...) of an array with the layer's axes; a view where slicing gives one."""
+        plane = data[tuple(slice(None) if at is None else at for at in self.index)]
+        return plane.swapaxes(0, 1) if self.is_transposed else plane
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether rows are a later axis of the layer than columns."""
+        return self.displayed[0] > self.displayed[1]
+
+    def coordinates(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:
+        """Return plane pixels as index arrays into the layer's data, one per axis."""
+        return tuple(
+            rows if axis == self.displayed[0] else cols if axis == self.displayed[1] else np.full_like(rows, at or 0)
+            for axis, at in enumerate(self.index)
+        )
+
+    def holds(self, position: NDArray[np.floating]) -> bool:
+        """Whether a position in data coordinates (d,) lies in this plane; fewer axes than the layer's reach every plane."""
+        missing = len(self.index) - len(position)
+        return all(
+            at is None or axis < missing or round(float(position[axis - missing])) == at
+            for axis, at in enumerate(self.index)
+        )
+
+    def in_plane(self, positions: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return the (row, column) part of positions (..., d) in data coordinates."""
+        missing = len(self.index) - positions.shape[-1]
+        return positions[..., [axis - missing for axis in self.displayed]]
+
+
+class LazyPlane:
+    """A plane of an array that is read only where and when it is sliced; looks like the plane itself, (h, w, ...)."""
+
+    def __init__(self, data: Any, key: SliceKey) -> None:
+        self._data, self._key = data, key
+        channels = tuple(data.shape[len(key.index) :])
+        self.shape = (data.shape[key.displayed[0]], data.shape[key.displayed[1]], *channels)
+        self.dtype = np.dtype(data.dtype)
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
+        key = self._key
+        index = tuple(window[key.displayed.index(axis)] if at is None else at for axis, at in enumerate(key.index))
+        plane = np.asarray(self._data[index])
+        return plane.swapaxes(0, 1) if key.is_transposed else plane
+
+
+def full_resolution(layer: Layer) -> Any:
+    """Return a layer's data, its finest level if it is a pyramid."""
+    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+
+
+def shown_slice(layer: Layer, dims: Dims) -> SliceKey | None:
+    """Return which plane of `layer` the viewer shows; None in 3D."""
+    if dims.ndisplay != 2:
+        return None
+    order = np.array(dims.order)
+    order = order[order >= dims.ndim - layer.ndim] - (dims.ndim - layer.ndim)
+    displayed = int(order[-2]), int(order[-1])
+    shape = full_resolution(layer).shape
+    position = np.round(layer.world_to_data(dims.point)).astype(int)
+    index = tuple(
+        None if axis in displayed else int(np.clip(position[axis], 0, shape[axis] - 1)) for axis in range(layer.ndim)
+    )
+    return SliceKey(displayed, index)
+
+
+def image_source(layer: Image, key: SliceKey, limits: SharedLimits | None) -> ImageSource:
+    """Freeze what the worker needs to know of a plane of `layer`."""
+    data = full_resolution(layer)
+    pixels = key.plane_of(data) if isinstance(data, np.ndarray) else LazyPlane(data, key)
+    return ImageSource(key, pixels, limits)
+
+
+def shared_limits(layer: Image) -> SharedLimits | None:
+    """Return limits for all planes of a stack, so that they look alike; None for one plane, and for colour pictures."""
+    return None if layer.ndim < 3 or layer.rgb else SharedLimits(full_resolution(layer))
+
+
+def placed_like(layer: Layer) -> dict[str, Any]:
+    """Return the arguments that give another layer of the same dimensions the place of `layer` in the world."""
+    return {name: getattr(layer, name) for name in ("scale", "translate", "rotate", "shear", "affine", "units")}

@@ -1,0 +1,204 @@
+"""Points and shapes layers as an encoding of prompts: making, reading and writing them.
+
+Polarity is the feature `label` of a point, 1 or 0. Prompts with the same value of a feature `object` belong together.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from napari.layers import Points, Shapes
+
+from ..errors import PromptError
+from ..prompt_rows import ObjectPrompts, PromptRow, PromptView, Rows, align, is_positive
+from ..prompts import Prompts
+from .image_source import full_resolution, placed_like
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from napari.layers import Image, Layer
+    from numpy.typing import NDArray
+
+    from .image_source import SliceKey
+
+LABEL = "label"
+COLOURS = {1: "#3ddc5a", 0: "#ff4b4b"}
+SYMBOLS = {1: "disc", 0: "cross"}
+CLOSED_SHAPES = ("rectangle", "ellipse", "polygon")
+
+
+def new_points(image: Image) -> Points:
+    """Return an empty points layer in the place of `image`, ready to be clicked into."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*categorical", category=RuntimeWarning)
+        points = Points(
+            ndim=image.ndim,
+            name=f"{image.name} points",
+            features=pd.DataFrame({LABEL: pd.Categorical([], categories=[1, 0])}),
+            feature_defaults={LABEL: 1},
+            face_color=LABEL,
+            face_color_cycle=COLOURS,
+            border_color="white",
+            size=_point_size(image),
+            **placed_like(image),
+        )
+    return points
+
+
+def _point_size(image: Image) -> float:
+    """Return a diameter in image pixels that is easy to see and to hit, and hides little."""
+    return float(np.clip(max(full_resolution(image).shape[image.ndim - 2 : image.ndim]) / 60, 3, 16))
+
+
+def new_shapes(image: Image) -> Shapes:
+    """Return an empty shapes layer in the place of `image`, ready for boxes."""
+    return Shapes(
+        ndim=image.ndim,
+        name=f"{image.name} boxes",
+        edge_color="#ffd23d",
+        face_color="transparent",
+        edge_width=1,
+        **placed_like(image),
+    )
+
+
+class PromptLayers:
+    """The two layers that hold an annotation's prompts.
+
+    Parameters
+    ----------
+    points, shapes
+        The layers; each has its own place in the world.
+    image
+        The image that the prompts are about.
+    """
+
+    def __init__(self, points: Points, shapes: Shapes, image: Image) -> None:
+        self.points, self.shapes, self.image = points, shapes, image
+
+    def read(self, known: Rows) -> Rows:
+        """Return all rows of both layers, with the ids that they have in `known`; new ones own nothing yet."""
+        points = [
+            PromptRow("point", np.array(data, float), features)
+            for data, features in zip(self.points.data, _table(self.points), strict=True)
+        ]
+        shapes = [
+            PromptRow(str(kind), np.array(data, float), features)
+            for data, kind, features in zip(self.shapes.data, self.shapes.shape_type, _table(self.shapes), strict=True)
+        ]
+        rows = align(known, points, True) | align(known, shapes, False)
+        return dict(sorted(rows.items()))
+
+    def write(self, rows: Rows) -> None:
+        """Make the layers hold exactly `rows`; a layer that does already is left alone."""
+        current = self.read(rows)
+        points = [row for row in rows.values() if row.is_point]
+        shapes = [row for row in rows.values() if not row.is_point]
+        if points != [row for row in current.values() if row.is_point]:
+            _write_points(self.points, points)
+        if shapes != [row for row in current.values() if not row.is_point]:
+            _write_shapes(self.shapes, shapes)
+
+    def view(self, rows: Rows, key: SliceKey, shape: tuple[int, int]) -> PromptView:
+        """Return what `rows` ask about the plane `key` of `shape` (height, width), object by object."""
+        here: list[int] = []
+        grouped: dict[Hashable, list[tuple[int, PromptRow, NDArray[np.floating]]]] = defaultdict(list)
+        notes: dict[str, int] = defaultdict(int)
+        for row_id, row in rows.items():
+            positions = self._image_positions(row)
+            if not all(key.holds(position) for position in positions):
+                continue
+            here.append(row_id)
+            if problem := _problem(row, places := key.in_plane(positions), shape):
+                notes[problem] += 1
+            else:
+                grouped[row.owner].append((row_id, row, places))
+        objects = {
+            owner: prompts for owner, group in grouped.items() if (prompts := _object_prompts(group)) is not None
+        }
+        note = " ".join(f"{count} {problem}." for problem, count in notes.items())
+        return PromptView(objects, tuple(here), note)
+
+    def _image_positions(self, row: PromptRow) -> NDArray[np.floating]:
+        """Return a row's points (n, d) in the image's data coordinates."""
+        layer = self.points if row.is_point else self.shapes
+        positions = np.atleast_2d(row.data)
+        if _same_place(layer, self.image):
+            return positions
+        return np.array([self.image.world_to_data(layer.data_to_world(p))[-len(p) :] for p in positions])
+
+
+def _object_prompts(group: list[tuple[int, PromptRow, NDArray[np.floating]]]) -> ObjectPrompts | None:
+    """Return one object's prompts; None if what there is only says where it is not."""
+    points = [(places[0], is_positive(row)) for _, row, places in group if row.is_point]
+    boxes = [np.concatenate([places.min(0), places.max(0)]) for _, row, places in group if not row.is_point]
+    if not boxes and not any(positive for _, positive in points):
+        return None
+    prompts = Prompts([p for p, _ in points], [int(positive) for _, positive in points], boxes)
+    return ObjectPrompts(prompts, tuple(row_id for row_id, _, _ in group))
+
+
+def _problem(row: PromptRow, places: NDArray[np.floating], shape: tuple[int, int]) -> str:
+    """Return why a row is left out, or nothing."""
+    last = np.array(shape) - 0.5
+    if not np.isfinite(places).all():
+        return "with a position that is not a number left out"
+    if not row.is_point and row.kind not in CLOSED_SHAPES:
+        return f"of type {row.kind} left out: draw a rectangle, an ellipse or a polygon"
+    inside = (places.max(0) >= -0.5) & (places.min(0) <= last)
+    return "" if inside.all() else "outside the image left out"
+
+
+def check_bindable(layer: Layer, kind: type[Layer], image: Image) -> None:
+    """Raise `PromptError` unless `layer` can hold prompts about `image`."""
+    if not isinstance(layer, kind):
+        raise PromptError(f"{layer!r} is a {type(layer).__name__} layer: give a {kind.__name__} layer")
+    if not 2 <= layer.ndim <= image.ndim:
+        raise PromptError(f"layer {layer.name!r} has {layer.ndim} dimensions, image {image.name!r} has {image.ndim}")
+
+
+def _table(layer: Points | Shapes) -> list[dict[str, Any]]:
+    """Return a layer's features, a dictionary per row."""
+    features = layer.features
+    if not len(features.columns):
+        return [{} for _ in range(len(layer.data))]
+    return [dict(zip(features.columns, row, strict=True)) for row in features.itertuples(index=False, name=None)]
+
+
+def _frame(rows: list[PromptRow], layer: Points | Shapes) -> pd.DataFrame:
+    """Return the rows' features as a table with the layer's own columns and types."""
+    columns = layer.features.columns
+    table = pd.DataFrame([dict(row.features) for row in rows], columns=columns)
+    return (
+        table.astype({name: layer.features[name].dtype for name in columns}) if len(rows) else layer.features.iloc[:0]
+    )
+
+
+def _write_points(layer: Points, rows: list[PromptRow]) -> None:
+    table, defaults = _frame(rows, layer), layer.feature_defaults
+    layer.selected_data = set()
+    layer.data = np.array([row.data for row in rows]).reshape(-1, layer.ndim)
+    if len(rows) and len(table.columns):
+        layer.features = table
+        layer.feature_defaults = defaults
+
+
+def _write_shapes(layer: Shapes, rows: list[PromptRow]) -> None:
+    table = _frame(rows, layer)
+    layer.selected_data = set()
+    layer.data = [(row.data, row.kind) for row in rows]
+    if len(rows) and len(table.columns):
+        layer.features = table
+
+
+def _same_place(layer: Layer, other: Layer) -> bool:
+    """Whether two layers' data coordinates mean the same places."""
+    if layer.ndim != other.ndim:
+        return False
+    corners = np.vstack([np.zeros(layer.ndim), np.eye(layer.ndim)])
+    return all(np.allclose(layer.data_to_world(corner), other.data_to_world(corner)) for corner in corners)

@@ -1,0 +1,148 @@
+"""Undo and redo: edits of prompts and commits, as values that can be turned round."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+    from contextlib import AbstractContextManager
+
+    from numpy.typing import NDArray
+
+    from .geometry import Box
+    from .masks import Mask
+    from .prompt_rows import PromptRow
+
+
+class LabelCanvas(Protocol):
+    """Where objects are written: the ids of one slice at a time, in the slice's (row, column)."""
+
+    def read(self, key: Hashable, box: Box) -> NDArray[np.integer]:
+        """Return the ids inside a half-open box of the slice `key`."""
+
+    def write(self, key: Hashable, box: Box, where: NDArray[np.bool_], object_id: int) -> None:
+        """Give the pixels `where` inside the box the id `object_id`, 0 for background."""
+
+    def next_id(self) -> int:
+        """Return an id that nothing in the labels has yet."""
+
+    def one_step(self) -> AbstractContextManager[None]:
+        """Make what is written inside one step of the layer's own history."""
+
+
+@dataclass(frozen=True, eq=False)
+class Write:
+    """What a commit changed for one object in one slice: pixels that got its id, and pixels that lost it."""
+
+    key: Hashable
+    object_id: int
+    gained_box: Box
+    gained: NDArray[np.bool_] = field(repr=False)
+    lost_box: Box = (0, 0, 0, 0)
+    lost: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool), repr=False)
+
+    @classmethod
+    def of(cls, canvas: LabelCanvas, key: Hashable, object_id: int, mask: Mask, *, replacing: bool) -> Write:
+        """Plan to write `mask`, leaving other objects' pixels alone; `replacing` gives up what the object had before."""
+        free = canvas.read(key, mask.bbox) == 0
+        gained = mask.crop & free
+        if not replacing:
+            return cls(key, object_id, mask.bbox, gained)
+        whole = (0, 0, *mask.shape)
+        return cls(key, object_id, mask.bbox, gained, whole, (canvas.read(key, whole) == object_id) & ~np.asarray(mask))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no pixel would change."""
+        return not (self.gained.any() or self.lost.any())
+
+    def redo(self, canvas: LabelCanvas) -> None:
+        """Write; only pixels that are still free, and only those that still hold the object's id are given up."""
+        self._turn(canvas, self.lost_box, self.lost, self.object_id, 0)
+        self._turn(canvas, self.gained_box, self.gained, 0, self.object_id)
+
+    def undo(self, canvas: LabelCanvas) -> None:
+        """Take back; only pixels that still hold the object's id, and only free ones get it again."""
+        self._turn(canvas, self.gained_box, self.gained, self.object_id, 0)
+        self._turn(canvas, self.lost_box, self.lost, 0, self.object_id)
+
+    def _turn(self, canvas: LabelCanvas, box: Box, where: NDArray[np.bool_], old: int, new: int) -> None:
+        if where.any():
+            canvas.write(self.key, box, where & (canvas.read(self.key, box) == old), new)
+
+
+@dataclass(frozen=True, eq=False)
+class CommitStep:
+    """Objects written together."""
+
+    writes: tuple[Write, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PromptStep:
+    """Rows that were added, changed or removed together: by id, (before, after), None where there was or is none."""
+
+    changes: Mapping[int, tuple[PromptRow | None, PromptRow | None]]
+
+    def before(self) -> dict[int, PromptRow | None]:
+        """Return the rows to put back to undo this."""
+        return {row_id: old for row_id, (old, _) in self.changes.items()}
+
+    def after(self) -> dict[int, PromptRow | None]:
+        """Return the rows to put back to redo this."""
+        return {row_id: new for row_id, (_, new) in self.changes.items()}
+
+    def without(self, rows: Collection[int]) -> PromptStep | None:
+        """Return this step without some rows, None if nothing is left of it."""
+        left = {row_id: change for row_id, change in self.changes.items() if row_id not in rows}
+        return PromptStep(left) if left else None
+
+
+Step = CommitStep | PromptStep
+
+
+class History:
+    """What was done and what can be done again, unlimited."""
+
+    def __init__(self) -> None:
+        self._done: list[Step] = []
+        self._undone: list[Step] = []
+
+    def push(self, step: Step) -> None:
+        """Note something that was done; what could be redone no longer can."""
+        self._done.append(step)
+        self._undone.clear()
+
+    def fold(self, rows: Collection[int]) -> None:
+        """Forget the edits of `rows`: the commit that is noted next holds what became of them."""
+        folded = (step.without(rows) if isinstance(step, PromptStep) else step for step in self._done)
+        self._done = [step for step in folded if step is not None]
+
+    def undo(self) -> Step | None:
+        """Move one step back and return it, None if there is none."""
+        if not self._done:
+            return None
+        self._undone.append(self._done.pop())
+        return self._undone[-1]
+
+    def redo(self) -> Step | None:
+        """Move one step forward and return it, None if there is none."""
+        if not self._undone:
+            return None
+        self._done.append(self._undone.pop())
+        return self._done[-1]
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a step to take back."""
+        return bool(self._done)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a step to do again."""
+        return bool(self._undone)

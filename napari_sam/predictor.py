@@ -1,0 +1,348 @@
+"""The headless API: an image in, masks out, numpy on both sides."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .checkpoints import load_sam
+from .embedding import ImageEmbedding, RegionEmbedding
+from .errors import Cancelled, DeviceError, PromptError
+from .geometry import Frame
+from .image_input import PictureRule, check_region, encoder_input, read_picture, resolve_rule
+from .masks import Mask, MaskResult, logits_of
+from .regions import helpful_regions, mask_corners
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from .checkpoints import LoadedCheckpoint
+    from .geometry import Box
+    from .prompts import Prompts
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PROMPTS_PER_PASS = 32
+CUT_OFF_PENALTY = 0.15
+"""Taken from the score of a mask that its region cuts off: a larger region shows the object whole."""
+
+
+def load_predictor(
+    name_or_path: str | Path = "default",
+    device: str = "auto",
+    precision: str = "auto",
+    progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Predictor:
+    """Load a checkpoint, downloading it first where it is a published one that is not on this machine yet.
+
+    Parameters
+    ----------
+    name_or_path
+        A registry name ("default", "mobile_sam", "sam_vit_b", "sam_vit_l", "sam_vit_h") or a checkpoint file.
+    device
+        "auto" (CUDA, else Apple MPS, else the CPU), "cpu", "cuda" or "mps".
+    precision
+        "auto", "float32", "bfloat16" or "float16": in which numbers the networks compute.
+    progress
+        Called with the share of a download that is done, 0 to 1.
+    cancelled
+        Asked during a download; True ends it with `Cancelled`.
+
+    Raises
+    ------
+    CheckpointError
+        The name is unknown, or the file cannot be downloaded, read or recognised.
+    DeviceError
+        This machine does not have the device, or the device not the precision.
+    """
+    chosen = resolve_device(device)
+    dtype = resolve_precision(precision, chosen)
+    return Predictor(load_sam(name_or_path, progress=progress, cancelled=cancelled), chosen, dtype)
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the torch device that `device` means on this machine."""
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        device = next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if device not in available:
+        raise DeviceError(f"unknown device {device!r}: choose one of {', '.join(DEVICES)}")
+    if not available[device]:
+        raise DeviceError(f"this machine has no usable {device!r} device: choose 'auto' or 'cpu'")
+    return torch.device(device)
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """Return the dtype to compute in: half on CUDA, else float32 unless asked for."""
+    if precision == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    if precision not in PRECISIONS:
+        raise DeviceError(f"unknown precision {precision!r}: choose 'auto', {', '.join(map(repr, PRECISIONS))}")
+    if precision == "float16" and device.type == "cpu":
+        raise DeviceError("float16 is not for the CPU: choose 'float32' or 'bfloat16'")
+    return PRECISIONS[precision]
+
+
+@dataclass(frozen=True)
+class _Query:
+    """One object's prompts put to one region; queries of the same `kind` can be answered in one pass."""
+
+    owner: int
+    region: RegionEmbedding
+    points: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+    mask: NDArray[np.float32] | None
+    multimask: bool
+
+    @property
+    def kind(self) -> tuple[int, int, int, bool, bool]:
+        return id(self.region), len(self.points), len(self.boxes), self.mask is not None, self.multimask
+
+
+class Predictor:
+    """A loaded model: encodes images, answers prompts. Stateless between calls, so it may be shared.
+
+    Made by `load_predictor`.
+    """
+
+    def __init__(self, checkpoint: LoadedCheckpoint, device: torch.device, dtype: torch.dtype) -> None:
+        self.name = checkpoint.name
+        self.profile = checkpoint.profile
+        self.device = device
+        self.dtype = dtype
+        self.fingerprint = f"{checkpoint.fingerprint}-{dtype}"
+        self._sam = checkpoint.sam.to(device)
+        # The decoder is small: it stays in float32, where its masks are exact.
+        self._sam.image_encoder.to(dtype)
+
+    def __repr__(self) -> str:
+        return f"Predictor({self.name!r}, device={self.device.type!r}, precision={str(self.dtype).removeprefix('torch.')!r})"
+
+    def encode(
+        self,
+        image: Any,
+        channels: Sequence[int] | int | None = None,
+        limits: Any = None,
+        region: Sequence[int] | None = None,
+        progress: Callable[[float], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> ImageEmbedding:
+        """Run the image encoder on an image, or on a region of it.
+
+        Parameters
+        ----------
+        image
+            (height, width) or (height, width, channels), any real dtype, NaN and infinities allowed.
+        channels, limits
+            Which channels the encoder sees, and the (low, high) values that become black and white; see
+            `napari_sam.image_input.resolve_rule` for what None means.
+        region
+            Half-open (row0, col0, row1, col1); None is the whole image.
+        progress
+            Called with the rising share of the work that is done, and once with 1.0 at the end.
+        cancelled
+            Asked between the encoder's blocks; True ends the encoding with `Cancelled`.
+
+        Raises
+        ------
+        ImageError
+            The array is no picture, or channels, limits or region do not fit it.
+        Cancelled
+            `cancelled` returned True.
+        """
+        array = image if hasattr(image, "shape") and hasattr(image, "dtype") else np.asarray(image)
+        rule = resolve_rule(array, channels, limits)
+        return self._encode(array, rule, [check_region(region, rule.shape)], progress, cancelled)
+
+    def refine(
+        self,
+        embedding: ImageEmbedding,
+        image: Any,
+        prompts: Prompts,
+        progress: Callable[[float], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> ImageEmbedding:
+        """Return `embedding` with the regions that would help with `prompts`, say a crop round a small object.
+
+        The published checkpoints know one scale and return it as it is. `image` is the array that was encoded.
+
+        Raises
+        ------
+        ValueError
+            The image is not the one of the embedding: another shape.
+        """
+        self._check_ours(embedding)
+        shape = getattr(image, "shape", np.shape(image))
+        if tuple(shape[:2]) != embedding.shape:
+            raise ValueError(
+                f"an image of shape {tuple(shape)} for an embedding of {embedding.shape}: give the same image"
+            )
+        boxes = helpful_regions(prompts, embedding.shape, embedding.boxes, self.profile.crop_sides)
+        if not self.profile.crop_sides or not boxes:
+            return embedding
+        array = image if hasattr(image, "dtype") else np.asarray(image)
+        return embedding.merge(self._encode(array, embedding.rule, boxes, progress, cancelled))
+
+    def decode(self, embedding: ImageEmbedding, prompts: Prompts, multimask: bool | None = None) -> MaskResult:
+        """Answer one object's prompts.
+
+        `multimask` None offers three candidates for a single point without box or mask, and one mask otherwise.
+
+        Raises
+        ------
+        PromptError
+            A point or a whole box lies outside the image, no encoded region holds the prompts, or there are several boxes.
+        """
+        return self.decode_many(embedding, [prompts], multimask)[0]
+
+    def decode_many(
+        self, embedding: ImageEmbedding, prompts: Sequence[Prompts], multimask: bool | None = None
+    ) -> list[MaskResult]:
+        """Answer several objects' prompts, one result each in their order, batched where they are alike."""
+        self._check_ours(embedding)
+        batches: dict[Any, list[_Query]] = defaultdict(list)
+        for owner, one in enumerate(prompts):
+            for query in _queries(embedding, one, owner, multimask):
+                batches[query.kind].append(query)
+        answers: list[list[tuple[Mask, float]]] = [[] for _ in prompts]
+        for batch in batches.values():
+            for start in range(0, len(batch), PROMPTS_PER_PASS):
+                part = batch[start : start + PROMPTS_PER_PASS]
+                for query, answer in zip(part, self._answer(part), strict=True):
+                    answers[query.owner].append(answer)
+        return [_choose(answer) for answer in answers]
+
+    def _encode(
+        self,
+        image: Any,
+        rule: PictureRule,
+        boxes: Sequence[Box],
+        progress: Callable[[float], None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> ImageEmbedding:
+        def between_blocks(fraction: float) -> None:
+            if cancelled is not None and cancelled():
+                raise Cancelled("the encoding was cancelled")
+            if progress is not None and fraction < 1:
+                progress(fraction)
+
+        between_blocks(0.0)
+        frames = [Frame(rule.shape, box, self.profile.image_size) for box in boxes]
+        inputs = [encoder_input(read_picture(image, rule, f.region), f, self.profile) for f in frames]
+        with torch.inference_mode():
+            pixels = torch.from_numpy(np.stack(inputs)).to(self.device, self.dtype)
+            features = self._sam.encode(pixels, between_blocks)
+        if progress is not None:
+            progress(1.0)
+        # Cloned, so that dropping one region frees its memory.
+        regions = tuple(RegionEmbedding(f, features[i : i + 1].clone()) for i, f in enumerate(frames))
+        return ImageEmbedding(rule, regions, self.fingerprint)
+
+    def _answer(self, queries: Sequence[_Query]) -> list[list[tuple[Mask, float]]]:
+        """Ask the decoder once for queries of one kind."""
+        first = queries[0]
+
+        def stacked(values: Sequence[NDArray[Any] | None], dtype: torch.dtype) -> torch.Tensor | None:
+            if values[0] is None or not len(values[0]):
+                return None
+            return torch.from_numpy(np.stack(values)).to(self.device, dtype)  # type: ignore[arg-type]
+
+        boxes = stacked([query.boxes for query in queries], torch.float32)
+        with torch.inference_mode():
+            logits, scores = self._sam.decode(
+                first.region.features,
+                points=stacked([query.points for query in queries], torch.float32),
+                labels=stacked([query.labels for query in queries], torch.int64),
+                boxes=None if boxes is None else boxes.reshape(len(queries), 4),
+                masks=stacked([query.mask for query in queries], torch.float32),
+                multimask=first.multimask,
+            )
+        all_logits, all_scores = logits.float().cpu().numpy(), scores.float().cpu().numpy()
+        return [
+            [(Mask(values, first.region.frame), float(score)) for values, score in zip(*one, strict=True)]
+            for one in zip(all_logits, all_scores, strict=True)
+        ]
+
+    def _check_ours(self, embedding: ImageEmbedding) -> None:
+        if embedding.model != self.fingerprint:
+            raise ValueError("this embedding was made by other weights or in another precision: encode the image again")
+
+
+def _queries(embedding: ImageEmbedding, prompts: Prompts, owner: int, multimask: bool | None) -> list[_Query]:
+    """Return the questions that `prompts` put to the regions that hold them."""
+    box = _clipped_box(prompts, embedding.shape)
+    anchors = np.concatenate([prompts.positive, box.reshape(-1, 2)])
+    if not len(anchors):
+        anchors = mask_corners(prompts.mask)
+    _check_inside(prompts.points, embedding.shape)
+    asked = [region for region in embedding.regions if region.frame.holds(anchors).all()]
+    if not asked:
+        raise PromptError(
+            f"no encoded region holds all of {anchors.tolist()}; encoded are {list(embedding.boxes)}: encode the whole image, "
+            "or a region round them"
+        )
+    multiple = prompts.is_single_click if multimask is None else multimask
+    return [_query(prompts, region, box, owner, multiple) for region in asked]
+
+
+def _query(prompts: Prompts, region: RegionEmbedding, box: NDArray[np.float64], owner: int, multimask: bool) -> _Query:
+    frame = region.frame
+    seen = frame.holds(prompts.points)
+    mask = prompts.mask
+    if isinstance(mask, np.ndarray) and mask.shape != frame.image_shape:
+        raise PromptError(
+            f"a mask prompt of shape {mask.shape} on an image of {frame.image_shape}: give the image's shape"
+        )
+    if isinstance(mask, Mask) and mask.shape != frame.image_shape:
+        raise PromptError(
+            f"a mask of an image of {mask.shape} on one of {frame.image_shape}: give a mask of this image"
+        )
+    logits = None if mask is None else mask.logits_in(frame) if isinstance(mask, Mask) else logits_of(mask, frame)
+    return _Query(
+        owner=owner,
+        region=region,
+        points=frame.to_input(prompts.points[seen]),
+        labels=prompts.labels[seen],
+        boxes=frame.to_input(box.reshape(-1, 2)),
+        mask=None if logits is None else logits[None],
+        multimask=multimask,
+    )
+
+
+def _clipped_box(prompts: Prompts, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the one box, cut to the image, as (1, 4), or (0, 4) without one."""
+    if len(prompts.boxes) > 1:
+        raise PromptError(f"{len(prompts.boxes)} boxes are several objects: give one `Prompts` each to `decode_many`")
+    last = np.array([*shape, *shape]) - 1.0
+    low, high = prompts.boxes[:, :2], prompts.boxes[:, 2:]
+    if (high < -0.5).any() or (low > last[:2] + 0.5).any():
+        raise PromptError(f"box {prompts.boxes.tolist()} lies outside the image of {shape[0]} x {shape[1]}")
+    return np.clip(prompts.boxes, 0, last)
+
+
+def _check_inside(points: NDArray[np.float64], shape: tuple[int, int]) -> None:
+    outside = ~((points >= -0.5) & (points <= np.array(shape) - 0.5)).all(axis=1)
+    if outside.any():
+        raise PromptError(
+            f"points {points[outside].tolist()} lie outside the image of {shape[0]} x {shape[1]}: leave them out"
+        )
+
+
+def _choose(answers: list[list[tuple[Mask, float]]]) -> MaskResult:
+    """Take each candidate from the region that is surest of it; the decoder's order of candidates stays."""
+    masks, scores = [], []
+    for candidates in zip(*answers, strict=True):
+        rated = [(score - CUT_OFF_PENALTY * mask.is_cut_off(), mask) for mask, score in candidates]
+        score, mask = max(rated, key=lambda pair: pair[0])
+        masks.append(mask)
+        scores.append(score)
+    return MaskResult(tuple(masks), np.array(scores, np.float32))

@@ -1,0 +1,175 @@
+"""Prompts as rows: one point or shape of a layer, which row it is over time, and which object it belongs to.
+
+Layers know rows by position, which shifts with every deletion. Here each row has an id that stays, so that history,
+ownership and answers can speak of *this* point.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .prompts import Prompts
+
+LOOSE: Hashable = "loose points"
+"""The object of points that were placed while no box or shape was active."""
+
+
+@dataclass(frozen=True, eq=False)
+class PromptRow:
+    """One point or one shape, as its layer holds it.
+
+    `kind` is "point" or the type of shape; `data` are layer coordinates, (d,) for a point, (vertices, d) for a shape;
+    `features` is its line of the layer's table; `owner` is the object it belongs to.
+    """
+
+    kind: str
+    data: NDArray[np.floating]
+    features: Mapping[str, Any] = field(default_factory=dict)
+    owner: Hashable = LOOSE
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, PromptRow)
+            and self.owner == other.owner
+            and self.kind == other.kind
+            and self.features == other.features
+            and np.array_equal(self.data, other.data)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def is_point(self) -> bool:
+        """Whether this is a point and not a shape."""
+        return self.kind == "point"
+
+    @property
+    def named_object(self) -> Hashable:
+        """The value of its `object` feature, or None: the table names the object it belongs to."""
+        value = self.features.get("object")
+        return None if value is None or value != value else ("object", value)
+
+
+Rows = dict[int, PromptRow]
+"""Rows by id, in the order in which they were placed."""
+
+_fresh_ids = itertools.count()
+
+
+@dataclass(frozen=True)
+class ObjectPrompts:
+    """What is asked about one object in the slice shown, and the ids of the rows that ask it."""
+
+    prompts: Prompts
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PromptView:
+    """The prompts of the slice shown.
+
+    `rows` are the ids of all rows that lie in it, those that were left out among them; `note` says which were, and why.
+    """
+
+    objects: Mapping[Hashable, ObjectPrompts] = field(default_factory=dict)
+    rows: tuple[int, ...] = ()
+    note: str = ""
+
+
+def align(known: Rows, found: Sequence[PromptRow], is_point: bool) -> Rows:
+    """Give `found`, a layer's rows now, the ids that the same rows have in `known`; new ones get new ids.
+
+    As many rows as before are the same ones, perhaps moved; more rows are the old ones and new ones at the end; of fewer,
+    those that are missing were removed.
+    """
+    before = {row_id: row for row_id, row in known.items() if row.is_point == is_point}
+    ids = list(before)
+    if len(found) < len(ids):
+        ids = _surviving_ids(before, found)
+    ids += [next(_fresh_ids) for _ in range(len(found) - len(ids))]
+    return dict(zip(ids, found, strict=True))
+
+
+def _surviving_ids(before: Rows, found: Sequence[PromptRow]) -> list[int]:
+    """Match the rows that are left, in order, with those that were there; what matches nothing counts as new."""
+    remaining = iter(before.items())
+    ids: list[int] = []
+    for row in found:
+        match = next((row_id for row_id, old in remaining if np.array_equal(old.data, row.data)), None)
+        ids.append(next(_fresh_ids) if match is None else match)
+    return ids
+
+
+def own_owner(row_id: int, row: PromptRow) -> Hashable:
+    """Return the object of a row that nobody else claims: the one its table names, itself for a shape, the loose one."""
+    if row.named_object is not None:
+        return row.named_object
+    return LOOSE if row.is_point else ("shape", row_id)
+
+
+def adopt(found: Rows) -> Rows:
+    """Settle the owners of rows that were there before the annotation began."""
+    return {row_id: replace(row, owner=own_owner(row_id, row)) for row_id, row in found.items()}
+
+
+def assign_owners(known: Rows, found: Rows, active: Hashable | None) -> tuple[Rows, Hashable | None]:
+    """Settle which object each row belongs to, and which object is active now.
+
+    A named object wins. Else a shape is an object of its own, which placing or moving it makes active; a new point belongs
+    to the active object, or to the one that all loose points form. A shape placed round that object takes it over.
+    """
+    rows: Rows = {}
+    fresh_shapes = []
+    for row_id, row in found.items():
+        is_new = row_id not in known
+        touched = is_new or not np.array_equal(known[row_id].data, row.data)
+        if row.named_object is not None or (is_new and not row.is_point):
+            owner = own_owner(row_id, row)
+        elif is_new:
+            owner = LOOSE if active is None else active
+        else:
+            owner = known[row_id].owner
+        rows[row_id] = replace(row, owner=owner)
+        if touched and (not row.is_point or row.named_object is not None):
+            active = owner
+        if is_new and not row.is_point and row.named_object is None:
+            fresh_shapes.append(rows[row_id])
+    for shape in fresh_shapes:
+        rows = _take_over_loose_points(rows, shape)
+    return rows, active
+
+
+def _take_over_loose_points(rows: Rows, shape: PromptRow) -> Rows:
+    """Let `shape` own the loose points if all positive ones lie in its box: a click, then a box, mean one object."""
+    loose = {row_id: row for row_id, row in rows.items() if row.is_point and row.owner == LOOSE}
+    positive = [row.data for row in loose.values() if is_positive(row)]
+    low, high = shape.data.min(axis=0), shape.data.max(axis=0)
+    if not positive or not all(((point >= low) & (point <= high)).all() for point in positive):
+        return rows
+    return rows | {row_id: replace(row, owner=shape.owner) for row_id, row in loose.items()}
+
+
+def is_positive(row: PromptRow) -> bool:
+    """Whether a point lies on its object: its `label` feature, read by value whatever its type; on it if it has none."""
+    value = row.features.get("label", 1)
+    return bool(value != value or float(value) == 1)
+
+
+def changes(before: Rows, after: Rows) -> dict[int, tuple[PromptRow | None, PromptRow | None]]:
+    """Return the rows that differ, as (before, after); None where there was or is none."""
+    ids = sorted(before.keys() | after.keys())
+    return {i: (before.get(i), after.get(i)) for i in ids if before.get(i) != after.get(i)}
+
+
+def apply(rows: Rows, new: Mapping[int, PromptRow | None]) -> Rows:
+    """Return `rows` with some replaced, added or, where None, removed; in the order in which they were first placed."""
+    merged = {**rows, **new}
+    return {row_id: row for row_id, row in sorted(merged.items()) if row is not None}

@@ -1,0 +1,90 @@
+"""Which parts of an image are worth encoding for an object's prompts.
+
+A small network sees small objects only when the crop has the right scale. A box tells the scale, so does an earlier mask;
+a first click does not, so crops of several sides round it are offered and the predicted IoU decides between them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .geometry import Box, square_around
+from .masks import Mask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from .prompts import MaskPrompt, Prompts
+
+MARGIN = 1.5
+"""Side of a crop over the side of the object expected in it."""
+FITTING = (1.15, 2.5)
+"""Sides, over the expected object's, between which an encoded region serves as well as a new one."""
+SMALLEST_SIDE = 32
+
+
+def helpful_regions(
+    prompts: Prompts, shape: tuple[int, int], known: Sequence[Box], crop_sides: Sequence[int]
+) -> list[Box]:
+    """Return the regions, half-open and inside an image of `shape`, that would help with `prompts` besides the `known`.
+
+    `crop_sides` are the sides in pixels to try round a click whose object's size is not known.
+    """
+    expected = _expected_extent(prompts)
+    if expected is None:
+        wanted = _crops_round_click(prompts.positive, shape, crop_sides)
+    elif any(_fits(box, expected) for box in known):
+        wanted = []
+    else:
+        wanted = [_crop(expected, MARGIN, shape)]
+    return [box for box in dict.fromkeys(wanted) if box not in known and not _is_nearly_whole(box, shape)]
+
+
+def mask_corners(mask: MaskPrompt) -> NDArray[np.float64]:
+    """Return the lowest and the highest (row, column) of a mask prompt's pixels (2, 2); (0, 2) if it has none."""
+    if isinstance(mask, Mask) and mask.area:
+        row0, col0, row1, col1 = mask.bbox
+        return np.array([(row0, col0), (row1 - 1, col1 - 1)], float)
+    if isinstance(mask, np.ndarray) and mask.any():
+        inside = np.argwhere(mask)
+        return np.array([inside.min(0), inside.max(0)], float)
+    return np.zeros((0, 2))
+
+
+def _expected_extent(prompts: Prompts) -> NDArray[np.float64] | None:
+    """Return the box (2, 2) of lowest and highest (row, column) where the object lies, or None if only clicks tell."""
+    corners = np.concatenate([prompts.boxes.reshape(-1, 2), mask_corners(prompts.mask)])
+    if not len(corners):
+        return None
+    every = np.concatenate([corners, prompts.positive])
+    return np.stack([every.min(0), every.max(0)])
+
+
+def _crops_round_click(points: NDArray[np.float64], shape: tuple[int, int], crop_sides: Sequence[int]) -> list[Box]:
+    if not len(points):
+        return []
+    low, high = points.min(0), points.max(0)
+    spread = MARGIN * (high - low).max()
+    return [square_around((low + high) / 2, side, shape) for side in crop_sides if side >= spread]
+
+
+def _crop(extent: NDArray[np.float64], margin: float, shape: tuple[int, int]) -> Box:
+    side = max(SMALLEST_SIDE, int(np.ceil(margin * ((extent[1] - extent[0]).max() + 1))))
+    return square_around(extent.mean(0), side, shape)
+
+
+def _fits(box: Box, extent: NDArray[np.float64]) -> bool:
+    """Whether a known region shows the expected object whole, neither tiny nor touching the border."""
+    low, high = np.array(box[:2]), np.array(box[2:])
+    size = (extent[1] - extent[0]).max() + 1
+    ratio = (high - low).max() / size
+    return bool((extent[0] >= low).all() and (extent[1] < high).all() and FITTING[0] <= ratio <= FITTING[1])
+
+
+def _is_nearly_whole(box: Box, shape: tuple[int, int]) -> bool:
+    """Whether the whole image shows the same at nearly the same scale."""
+    return max(box[2] - box[0], box[3] - box[1]) > 0.8 * max(shape)

@@ -1,0 +1,1 @@
+"""The dock and its parts. Everything that needs Qt lives here."""

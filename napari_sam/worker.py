@@ -1,0 +1,287 @@
+"""One long-lived thread per model, and the mailbox that brings its results to the main thread.
+
+Decoding goes first, then encoding of what is visible, then prefetching; a newer job replaces an older one with the same
+key. While an image is encoded, waiting decodes of other images are answered between the encoder's blocks. torch is imported
+inside the thread, as part of its first job: loading the model.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .errors import Cancelled
+
+if TYPE_CHECKING:
+    from .predictor import Predictor
+
+Letter = Callable[[], None]
+
+
+class Mailbox:
+    """Finished work on its way to the main thread: a thread-safe queue of calls.
+
+    Whoever has an event loop hands over a *bell*, any callable that is safe in every thread and makes the main thread call
+    `deliver` soon. Without one, `wait` and `deliver` are called by hand.
+    """
+
+    def __init__(self) -> None:
+        self._letters: queue.SimpleQueue[Letter] = queue.SimpleQueue()
+        self.bell: Callable[[], None] | None = None
+
+    def post(self, letter: Letter) -> None:
+        """Leave a call for the main thread; from any thread."""
+        self._letters.put(letter)
+        if (bell := self.bell) is not None:
+            bell()
+
+    def deliver(self) -> None:
+        """Make all waiting calls; main thread only."""
+        while True:
+            try:
+                letter = self._letters.get_nowait()
+            except queue.Empty:
+                return
+            letter()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for a call and make it and all that follow; False if none came."""
+        try:
+            letter = self._letters.get(timeout=max(0.0, timeout))
+        except queue.Empty:
+            return False
+        letter()
+        self.deliver()
+        return True
+
+
+class Priority(IntEnum):
+    """What goes first."""
+
+    DECODE = 0
+    ENCODE = 1
+    PREFETCH = 2
+
+
+@dataclass(eq=False)
+class Job:
+    """Something for the worker thread to do, and what to do with the outcome on the main thread.
+
+    `work(predictor, job)` runs on the worker; it hands `job.progress` and `job.is_cancelled` on to what takes long.
+    `done(result, error)` is called on the main thread, exactly once, unless the worker is stopped first; `error` is
+    `Cancelled` for a job that was cancelled or replaced.
+    """
+
+    key: Hashable
+    priority: Priority
+    work: Callable[[Predictor, Job], Any]
+    done: Callable[[Any, Exception | None], None]
+    mailbox: Mailbox
+    on_progress: Callable[[float], None] | None = None
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+    _between: Callable[[], None] | None = None
+
+    def cancel(self) -> None:
+        """Ask the job to end; it does so at the next block, or never starts."""
+        self._cancelled.set()
+
+    def is_cancelled(self) -> bool:
+        """Let what is more urgent go first, then tell whether to stop; called on the worker, between blocks."""
+        if self._between is not None:
+            self._between()
+        return self._cancelled.is_set()
+
+    def progress(self, fraction: float) -> None:
+        """Report the share of the work that is done, 0 to 1; called on the worker."""
+        if self.on_progress is not None:
+            self.mailbox.post(partial(self.on_progress, fraction))
+
+    def finish(self, result: Any, error: Exception | None) -> None:
+        """Send the outcome to the main thread."""
+        self.mailbox.post(partial(self.done, result, error))
+
+
+Loader = Callable[[Callable[[float], None], Callable[[], bool]], "Predictor"]
+"""Makes the predictor, given a progress callback and a question whether to stop."""
+
+
+class Worker:
+    """The thread of one model.
+
+    `load` runs on the thread before anything else; where it fails, every job ends with its error.
+    """
+
+    def __init__(self, load: Loader, name: str = "napari-sam") -> None:
+        self._load = load
+        self._jobs: list[tuple[Priority, int, Job]] = []
+        self._running: Job | None = None
+        self._order = itertools.count()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._loaded = threading.Event()
+        self.load_error: Exception | None = None
+        self.load_fraction = 0.0
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        _threads.append(self)
+        self._thread.start()
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether the model is not there yet."""
+        return not self._loaded.is_set()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; queued and running ones with the same key are cancelled."""
+        with self._changed:
+            self._cancel_where(lambda other: other.key == job.key)
+            self._jobs.append((job.priority, next(self._order), job))
+            self._changed.notify()
+
+    def cancel(self, mailbox: Mailbox) -> None:
+        """Cancel every job whose outcome would go to `mailbox`."""
+        with self._changed:
+            self._cancel_where(lambda job: job.mailbox is mailbox)
+
+    def stop(self) -> None:
+        """End the thread at the next block, without waiting for it; what is queued is dropped."""
+        with self._changed:
+            self._stopping = True
+            self._cancel_where(lambda _job: True)
+            self._changed.notify()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join(timeout)
+
+    def is_alive(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
+    def _cancel_where(self, chosen: Callable[[Job], bool]) -> None:
+        queued = [job for _, _, job in self._jobs if chosen(job)]
+        self._jobs = [entry for entry in self._jobs if entry[2] not in queued]
+        for job in queued:
+            job.cancel()
+            job.finish(None, Cancelled("a newer request took its place"))
+        if self._running is not None and chosen(self._running):
+            self._running.cancel()
+
+    def _run(self) -> None:
+        predictor = self._load_predictor()
+        while (job := self._take(Priority.PREFETCH, block=True)) is not None:
+            self._running = job
+            self._perform(job, predictor)
+            self._running = None
+            # Holding it would hold the annotator behind it until the next job comes.
+            del job
+
+    def _load_predictor(self) -> Predictor | None:
+        try:
+            return self._load(self._note_progress, lambda: self._stopping)
+        except Exception as error:  # noqa: BLE001  delivered to whoever asks for something
+            self.load_error = error
+            return None
+        finally:
+            self._loaded.set()
+
+    def _note_progress(self, fraction: float) -> None:
+        self.load_fraction = fraction
+        with self._changed:
+            waiting = {id(job.mailbox): job for _, _, job in self._jobs}
+        for job in waiting.values():
+            job.progress(0.0)
+
+    def _take(self, lowest: Priority, *, block: bool) -> Job | None:
+        """Remove and return the most urgent job; None if there is none of that urgency, or the worker is stopping."""
+        with self._changed:
+            while block and not self._jobs and not self._stopping:
+                self._changed.wait()
+            urgent = [entry for entry in self._jobs if entry[0] <= lowest]
+            if not urgent or self._stopping:
+                return None
+            entry = min(urgent, key=lambda candidate: candidate[:2])
+            self._jobs.remove(entry)
+            return entry[2]
+
+    def _perform(self, job: Job, predictor: Predictor | None) -> None:
+        if predictor is None:
+            job.finish(None, self.load_error)
+            return
+
+        def answer_decodes() -> None:
+            while (urgent := self._take(Priority.DECODE, block=False)) is not None:
+                self._perform(urgent, predictor)
+
+        if job.priority > Priority.DECODE:
+            job._between = answer_decodes
+        try:
+            result, error = job.work(predictor, job), None
+        except Exception as failure:  # noqa: BLE001  delivered to the main thread
+            result, error = None, failure
+        job.finish(result, error)
+
+
+_threads: list[Worker] = []
+
+
+@atexit.register
+def _stop_all() -> None:
+    """End every worker before the interpreter goes: a daemon thread inside torch would abort it."""
+    for worker in _threads:
+        worker.stop()
+    deadline = time.monotonic() + 30
+    for worker in _threads:
+        worker.join(max(0.0, deadline - time.monotonic()))
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model computes where, and in which numbers; the words are `load_predictor`'s."""
+
+    model: str = "default"
+    device: str = "auto"
+    precision: str = "auto"
+
+    def load(self, progress: Callable[[float], None], cancelled: Callable[[], bool]) -> Predictor:
+        """Load the predictor, in the thread that calls this."""
+        from .predictor import load_predictor  # imports torch
+
+        return load_predictor(self.model, self.device, self.precision, progress=progress, cancelled=cancelled)
+
+
+class WorkerPool:
+    """The workers in use: one per `ModelChoice`, counted by its users."""
+
+    def __init__(self) -> None:
+        self._shared: dict[ModelChoice, tuple[Worker, int]] = {}
+
+    def acquire(self, choice: ModelChoice) -> Worker:
+        """Return the worker of `choice`, started if nobody uses it yet or its model could not be loaded."""
+        _threads[:] = [worker for worker in _threads if worker.is_alive()]
+        worker, users = self._shared.get(choice, (None, 0))
+        if worker is None or worker.load_error is not None:
+            worker, users = Worker(choice.load, name=f"napari-sam {choice.model}"), 0
+        self._shared[choice] = worker, users + 1
+        return worker
+
+    def release(self, choice: ModelChoice, worker: Worker) -> None:
+        """Give back what `acquire` returned; the last user ends the thread, without waiting for it."""
+        shared, users = self._shared.get(choice, (None, 0))
+        if shared is not worker:
+            worker.stop()
+        elif users <= 1:
+            del self._shared[choice]
+            worker.stop()
+        else:
+            self._shared[choice] = worker, users - 1
+
+
+pool = WorkerPool()
