@@ -114,7 +114,7 @@ class RelativeAttention(nn.Module):
     time.
     """
 
-    query_chunk = 1024
+    query_chunk = 256
 
     def __init__(self, width: int, heads: int, size: int) -> None:
         super().__init__()

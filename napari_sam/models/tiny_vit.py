@@ -93,9 +93,9 @@ class PatchMerging(nn.Module):
         return out
 
 
-def offset_index(window: int) -> Tensor:
+def offset_index(window: int, device: torch.device | None = None) -> Tensor:
     """Return (window ** 2, window ** 2) int64: a pair's entry |dy| * window + |dx| in the bias table."""
-    place = torch.arange(window)
+    place = torch.arange(window, device=device)
     distance = (place[:, None] - place[None, :]).abs()
     index = distance[:, None, :, None] * window + distance[None, :, None, :]
     return index.reshape(window * window, window * window)
@@ -104,23 +104,21 @@ def offset_index(window: int) -> Tensor:
 class WindowAttention(nn.Module):
     """Self-attention within a window, with one learned bias per head and distance."""
 
-    index: Tensor
-
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.window = heads, window
         self.norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
-        self.register_buffer("index", offset_index(window), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map windows of tokens (B, N, C) to (B, N, C)."""
         batch, count, channels = x.shape
         qkv = self.qkv(self.norm(x)).view(batch, count, self.heads, 3, -1)  # the three lie side by side within a head
         q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)
-        bias = self.attention_biases[:, self.index].to(q.dtype)  # looked up each time: the weights may have changed
+        # Looked up each time: the weights may have changed since.
+        bias = self.attention_biases[:, offset_index(self.window, x.device)].to(q.dtype)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
         projected: Tensor = self.proj(out.transpose(1, 2).reshape(batch, count, channels))
         return projected
@@ -157,8 +155,8 @@ class TinyViTBlock(nn.Module):
         tokens = tokens + self._attend(tokens)
         mixed: Tensor = self.local_conv(tokens.permute(0, 3, 1, 2))
         tokens = mixed.permute(0, 2, 3, 1)
-        tokens = tokens + self.mlp(tokens)
-        return tokens.permute(0, 3, 1, 2)
+        out: Tensor = tokens + self.mlp(tokens)
+        return out.permute(0, 3, 1, 2)
 
     def _attend(self, tokens: Tensor) -> Tensor:
         _, height, width, channels = tokens.shape
