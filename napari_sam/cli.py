@@ -1,0 +1,193 @@
+"""The console command: `napari-sam segment IMAGE --point 120,80 --out mask.tif`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+from skimage.io import imread, imsave
+
+import napari_sam
+
+from .errors import ImageError, NapariSamError
+from .outline import outlined
+from .prompts import Prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+MASK_SUFFIXES = (".png", ".tif", ".tiff")
+MOST_CHANNELS = 16
+"""An image with a longer last axis is taken for a stack."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with `arguments` (default: the terminal's); return the exit code, 2 for what a person can mend."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (NapariSamError, OSError) as error:
+        print(f"napari-sam: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def segment(options: argparse.Namespace) -> None:
+    """Segment one object of one image file, and write its mask and a picture with the outline."""
+    picture_path = options.picture or options.out.with_name(f"{options.out.stem}_outline.png")
+    prompts = _prompts(options)
+    image = read_image(options.image, options.slice)
+    predictor = napari_sam.load_predictor(
+        options.model, device=options.device, precision=options.precision, progress=_percent("loading the model")
+    )
+    embedding = predictor.encode(image, progress=_percent("encoding"))
+    embedding = predictor.refine(embedding, image, prompts, progress=_percent("looking closer"))
+    result = predictor.decode(embedding, prompts)
+    mask = result.masks[result.best]
+    pixels = np.asarray(mask)
+    _write_mask(options.out, pixels)
+    imsave(picture_path, outlined(image, embedding.rule, pixels, prompts), check_contrast=False)
+    if embedding.rule.note:
+        print(embedding.rule.note)
+    print(f"{mask.area} pixels, score {result.scores[result.best]:.2f}" if mask.area else "the mask is empty")
+    print(f"mask:    {options.out}")
+    print(f"picture: {picture_path}")
+
+
+def read_image(path: Path, indices: Sequence[int] = ()) -> NDArray[Any]:
+    """Read a picture (height, width) or (height, width, channels); `indices` choose the slice of a stack.
+
+    Raises
+    ------
+    ImageError
+        The file is no image that we can read, the slice does not exist, or one has to be chosen.
+    """
+    try:
+        image = np.asarray(imread(path))
+    except FileNotFoundError as error:
+        raise ImageError(f"no such image: {path}") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"cannot read {path} as an image: {_first_line(error)}") from error
+    try:
+        picture: NDArray[Any] = image[tuple(indices)]
+    except IndexError as error:
+        raise ImageError(f"no slice {','.join(map(str, indices))} in {path} of shape {image.shape}") from error
+    if picture.ndim > 3 or (picture.ndim == 3 and picture.shape[2] > MOST_CHANNELS):
+        raise ImageError(f"{path} of shape {picture.shape} looks like a stack: choose a slice, for example --slice 0")
+    return picture
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def _prompts(options: argparse.Namespace) -> Prompts:
+    points = [*options.point, *options.negative]
+    labels = [1] * len(options.point) + [0] * len(options.negative)
+    return Prompts(points=points, labels=labels, boxes=[options.box] if options.box else [])
+
+
+def _write_mask(path: Path, mask: NDArray[np.bool_]) -> None:
+    """Write 255 where `mask` is true and 0 elsewhere."""
+    pixels = mask.astype(np.uint8) * 255
+    if path.suffix.lower() == ".png":
+        imsave(path, pixels, check_contrast=False)
+    else:
+        tifffile.imwrite(path, pixels, compression="zlib")
+
+
+def _percent(what: str) -> Callable[[float], None]:
+    """Return a callback that keeps one line of a terminal up to date, and is silent where nobody looks."""
+
+    def show(fraction: float) -> None:
+        if sys.stderr.isatty():
+            end = "\n" if fraction >= 1 else ""
+            print(f"\r{what}: {fraction:4.0%}", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _numbers(count: int, names: str) -> Callable[[str], tuple[float, ...]]:
+    """Return a parser of `count` comma-separated numbers, which `names` says in messages."""
+
+    def parse(text: str) -> tuple[float, ...]:
+        try:
+            values = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            values = ()
+        if len(values) != count:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {names}")
+        return values
+
+    return parse
+
+
+def _output(*suffixes: str) -> Callable[[str], Path]:
+    """Return a parser of a file to write, which says before the long work what would fail after it."""
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        if path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"the name of {text} must end in {' or '.join(suffixes)}")
+        if not path.parent.is_dir():
+            raise argparse.ArgumentTypeError(f"there is no folder {path.parent} to write {path.name} into")
+        return path
+
+    return parse
+
+
+def _indices(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an index or several, as in 3 or 0,3") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="napari-sam", description="Segment Anything, without a viewer.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {napari_sam.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_segment(
+        commands.add_parser("segment", help="outline one object of an image file", description=segment.__doc__)
+    )
+    return parser
+
+
+def _add_segment(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of `segment`; places are rows and columns of the image, pixel centres at integers."""
+    point, box = _numbers(2, "ROW,COLUMN"), _numbers(4, "ROW0,COL0,ROW1,COL1")
+    command.set_defaults(run=segment)
+    command.add_argument("image", type=Path, metavar="IMAGE", help="a TIFF, PNG, JPEG, ... file")
+    command.add_argument(
+        "--point", type=point, action="append", default=[], metavar="R,C", help="a point on the object; may be repeated"
+    )
+    command.add_argument(
+        "--negative", type=point, action="append", default=[], metavar="R,C", help="a point beside it; may be repeated"
+    )
+    command.add_argument("--box", type=box, metavar="R0,C0,R1,C1", help="a box round the object, its corners included")
+    command.add_argument("--slice", type=_indices, default=(), metavar="I[,J]", help="which slice of a stack")
+    command.add_argument(
+        "--out",
+        type=_output(*MASK_SUFFIXES),
+        required=True,
+        metavar="MASK",
+        help="the mask: .tif or .png, 255 on the object",
+    )
+    command.add_argument(
+        "--picture", type=_output(".png"), metavar="PNG", help="the outline on the image (default: MASK_outline.png)"
+    )
+    command.add_argument(
+        "--model", default="default", help="a model's name or a checkpoint file (default: %(default)s)"
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    command.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
