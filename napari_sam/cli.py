@@ -28,7 +28,7 @@ MOST_CHANNELS = 16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with `arguments` (default: the terminal's); return the exit code, 2 for what a person can mend."""
+    """Run the command with `arguments` (default: the terminal's); return the exit code, 2 for a mistake in them."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
