@@ -9,9 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,39 +17,19 @@ from psygnal import Signal, SignalGroup
 from .errors import Cancelled, LabelsError
 from .geometry import Frame, whole
 from .history import CommitStep, History, LabelCanvas, PromptStep, Write
-from .image_input import SharedLimits
 from .masks import Mask, MaskResult
+from .pending import Answer, ImageSource, PendingObject, Phase, SliceState, Status
 from .prompt_rows import LOOSE, PromptView, Rows, apply, changes
 from .worker import Job, Mailbox, ModelChoice, Priority, Worker, pool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
     from .embedding import ImageEmbedding
     from .predictor import Predictor
-    from .prompts import Prompts
 
 KEPT_EMBEDDINGS = 32
 REOPENED_SIZE = 256
-
-
-class Phase(Enum):
-    """What an annotation is doing."""
-
-    NO_IMAGE = "no image"
-    LOADING = "loading model"
-    ENCODING = "encoding"
-    READY = "ready"
-    DECODING = "decoding"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class Status:
-    """What to tell a person: the phase, the share that is done (None if unknown), a sentence, and what failed."""
-
-    phase: Phase
-    fraction: float | None = None
-    message: str = ""
-    error: Exception | None = None
 
 
 class AnnotatorEvents(SignalGroup):
@@ -65,114 +42,6 @@ class AnnotatorEvents(SignalGroup):
     status_changed = Signal(Status)
     prompts_changed = Signal(object, description="the annotator changed the prompt rows: all rows there are now")
     closed = Signal()
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSource:
-    """One slice of an image, as it was when it was chosen.
-
-    `key` names the slice; `pixels` is (height, width) or (height, width, channels), read on the worker; `limits` are shared
-    by all slices of a stack, None where a picture stands for itself.
-    """
-
-    key: Hashable
-    pixels: Any = field(repr=False)
-    limits: SharedLimits | None = None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(height, width)."""
-        return int(self.pixels.shape[0]), int(self.pixels.shape[1])
-
-
-@dataclass(eq=False)
-class Answer:
-    """What the model said to `prompts`, and which candidate is chosen."""
-
-    prompts: Prompts
-    result: MaskResult
-    embedding: ImageEmbedding | None
-    chosen: int
-
-    @property
-    def mask(self) -> Mask:
-        """The chosen candidate."""
-        return self.result.masks[self.chosen]
-
-
-@dataclass(eq=False)
-class PendingObject:
-    """One object that is not committed yet: what is asked, the answer shown, and earlier answers by number of prompts.
-
-    `object_id` and `opened`, its mask then, are set for an object that was committed before and re-opened.
-    """
-
-    asked: Prompts | None = None
-    answer: Answer | None = None
-    rows: tuple[int, ...] = ()
-    object_id: int | None = None
-    opened: Answer | None = None
-    _earlier: dict[tuple[int, int], Answer] = field(default_factory=dict)
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether the answer shown is to what is asked now."""
-        return self.asked is None or (self.answer is not None and self.answer.prompts is self.asked)
-
-    def ask(self, prompts: Prompts) -> bool:
-        """Note what is asked now, starting from an earlier answer where one fits; False if that was asked already."""
-        if self.asked is not None and self.asked.same_places(prompts):
-            return False
-        known = self._earlier.get(_size(prompts))
-        if known is not None and known.prompts.same_places(prompts):
-            self.asked, self.answer = known.prompts, known
-        else:
-            self.asked = replace(prompts, mask=self._start_for(prompts))
-        return True
-
-    def take(self, answer: Answer) -> None:
-        """Show an answer; a candidate chosen by hand stays chosen when a better answer to the same prompts comes."""
-        if (
-            self.answer is not None
-            and self.answer.prompts is answer.prompts
-            and self.answer.chosen != self.answer.result.best
-        ):
-            answer.chosen = min(self.answer.chosen, len(answer.result.masks) - 1)
-        self.answer = answer
-        self._earlier[_size(answer.prompts)] = answer
-
-    def start_again(self) -> bool:
-        """Go back to the mask that the object was re-opened with; False if it was not."""
-        self.asked, self.answer, self.rows = None, self.opened, ()
-        self._earlier.clear()
-        return self.opened is not None
-
-    def forget_answers(self) -> None:
-        """Ask the same afresh; what is shown stays until the new answer comes."""
-        self._earlier.clear()
-        if self.asked is not None:
-            self.asked = replace(self.asked, mask=None if self.opened is None else self.opened.mask)
-
-    def _start_for(self, prompts: Prompts) -> Mask | None:
-        """Return the mask to feed back: the chosen one of the largest earlier prompts that these extend."""
-        fitting = [answer for answer in self._earlier.values() if prompts.extends(answer.prompts)]
-        if fitting:
-            return max(fitting, key=lambda answer: _size(answer.prompts)).mask
-        return None if self.opened is None else self.opened.mask
-
-
-def _size(prompts: Prompts) -> tuple[int, int]:
-    return len(prompts.points), len(prompts.boxes)
-
-
-@dataclass(eq=False)
-class SliceState:
-    """What is known of one slice."""
-
-    source: ImageSource
-    embedding: ImageEmbedding | None = None
-    objects: dict[Hashable, PendingObject] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 class Annotator:
@@ -344,9 +213,7 @@ class Annotator:
         """
         state = self._shown
         box = (0, 0, 0, 0) if state is None else whole(state.source.shape)
-        pixels = (
-            self.canvas.read(None if state is None else state.source.key, box) == object_id if state else np.zeros(0)
-        )
+        pixels = np.zeros((0, 0), bool) if state is None else self.canvas.read(state.source.key, box) == object_id
         if state is None or object_id < 1 or not pixels.any():
             raise LabelsError(f"object {object_id} has no pixel in the slice shown: go to a slice that shows it")
         mask = Mask.of_pixels(pixels, Frame(state.source.shape, box, 4 * REOPENED_SIZE))

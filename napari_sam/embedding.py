@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .geometry import Box, Frame
-from .image_input import PictureRule
+if TYPE_CHECKING:
+    from .geometry import Box, Frame
+    from .image_input import PictureRule
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class ImageEmbedding:
 
     @property
     def limits(self) -> tuple[tuple[float, float], ...] | None:
-        """(low, high) of each of those channels, which become 0 and 255; None where values reach the encoder unchanged."""
+        """(low, high) of each of those channels, which become 0 and 255; None where values stay as they are."""
         return self.rule.limits
 
     @property

@@ -1,8 +1,8 @@
 """The resize rule and every coordinate map between an image, its regions, the encoder's input and the decoder's output.
 
 Three frames meet here. *Image*: (row, column), pixel centres at integers. *Encoder input*: a square of
-`Profile.image_size` pixels into which a region's longest side is resized, zeros to the right and below; coordinates there
-are (x, y), as the networks want them. *Low resolution*: the mask decoder's logits, a quarter of the input's side.
+`Profile.image_size` pixels into which a region's longest side is resized, zeros to the right and below; coordinates
+there are (x, y), as the networks want them. *Low resolution*: the mask decoder's logits, a quarter of the input's side.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ LOW_RESOLUTION_STRIDE = 4
 class Profile:
     """What a checkpoint expects of the pictures it sees.
 
-    `image_size` is the side of the encoder's input in pixels; `mean` and `std` (red, green, blue) normalise values of 0 to
-    255; `crop_sides` are the sides, in image pixels, of the crops round a click that are worth encoding besides the whole
-    image (none for networks that know one scale).
+    `image_size` is the side of the encoder's input in pixels; `mean` and `std` (red, green, blue) normalise values of 0
+    to 255; `crop_sides` are the sides, in image pixels, of the crops round a click that are worth encoding besides the
+    whole image (none for networks that know one scale).
     """
 
     name: str
@@ -42,8 +42,8 @@ class Profile:
 class Frame:
     """How one region of an image lies in the encoder's square input.
 
-    Source of the rule: Segment Anything's `ResizeLongestSide` and `postprocess_masks`: coordinates are multiplied by the
-    scale, without the half pixel that a resize would ask for.
+    Source of the rule: Segment Anything's `ResizeLongestSide` and `postprocess_masks`: coordinates are multiplied by
+    the scale, without the half pixel that a resize would ask for.
     """
 
     image_shape: tuple[int, int]
@@ -76,7 +76,8 @@ class Frame:
     def holds(self, points: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Tell for each image point (n, 2) whether it lies on one of the region's pixels."""
         low, high = np.array(self.region[:2]) - 0.5, np.array(self.region[2:]) - 0.5
-        return ((points >= low) & (points <= high)).all(axis=1)
+        inside: NDArray[np.bool_] = ((points >= low) & (points <= high)).all(axis=1)
+        return inside
 
     def taps(self, axis: int) -> Taps:
         """Return how each pixel along `axis` of the region draws on the low-resolution logits."""
@@ -93,11 +94,11 @@ class Frame:
         return centres / LOW_RESOLUTION_STRIDE - 0.5
 
     def cell_overlap(self, axis: int, start: int, stop: int) -> NDArray[np.float32]:
-        """Return which share of each low-resolution cell (rows) each region pixel from `start` to `stop` (columns) covers."""
+        """Return the share of each low-resolution cell (rows) that region pixels `start` to `stop` (columns) cover."""
         size = LOW_RESOLUTION_STRIDE * self.shape[axis] / self.resized[axis]
         cells, pixels = np.arange(self.low_size)[:, None] * size, np.arange(start, stop)[None]
         overlap = np.minimum(cells + size, pixels + 1) - np.maximum(cells, pixels)
-        return (np.maximum(overlap, 0) / size).astype(np.float32)
+        return np.asarray(np.maximum(overlap, 0) / size, np.float32)
 
     def inner_borders(self) -> tuple[bool, bool, bool, bool]:
         """Tell which sides (top, left, bottom, right) of the region cut through the image."""
@@ -122,7 +123,7 @@ class Taps:
         return slice(int(start), int(stop))
 
     def matrix(self, outputs: slice, first: int, last: int) -> NDArray[np.float32]:
-        """Return the dense matrix (outputs, inputs from `first` to `last`) of this resampling, taps outside left out."""
+        """Return the dense matrix (outputs, inputs `first` to `last`) of this resampling, taps outside left out."""
         indices, weights = self.indices[outputs] - first, self.weights[outputs]
         inside = (indices >= 0) & (indices <= last - first)
         dense = np.zeros((len(indices), last - first + 1), np.float32)
@@ -132,7 +133,7 @@ class Taps:
 
 
 def linear_taps(positions: NDArray[np.floating], size: int) -> Taps:
-    """Return the two taps of linear interpolation at fractional `positions` (n,), clamped to the inputs 0 to `size` - 1."""
+    """Return the taps of linear interpolation at fractional `positions` (n,), clamped to inputs 0 to `size` - 1."""
     positions = np.clip(positions, 0, size - 1)
     lower = np.floor(positions).astype(np.intp)
     upper = np.minimum(lower + 1, size - 1)

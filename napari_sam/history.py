@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Collection, Hashable, Mapping
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
 class LabelCanvas(Protocol):
     """Where objects are written: the ids of one slice at a time, in the slice's (row, column)."""
 
-    def read(self, key: Hashable, box: Box) -> NDArray[np.integer]:
+    def read(self, key: Any, box: Box) -> NDArray[np.integer]:
         """Return the ids inside a half-open box of the slice `key`."""
 
-    def write(self, key: Hashable, box: Box, where: NDArray[np.bool_], object_id: int) -> None:
+    def write(self, key: Any, box: Box, where: NDArray[np.bool_], object_id: int) -> None:
         """Give the pixels `where` inside the box the id `object_id`, 0 for background."""
 
     def next_id(self) -> int:
@@ -48,7 +47,7 @@ class Write:
 
     @classmethod
     def of(cls, canvas: LabelCanvas, key: Hashable, object_id: int, mask: Mask, *, replacing: bool) -> Write:
-        """Plan to write `mask`, leaving other objects' pixels alone; `replacing` gives up what the object had before."""
+        """Plan to write `mask` round other objects' pixels; `replacing` gives up what the object had before."""
         free = canvas.read(key, mask.bbox) == 0
         gained = mask.crop & free
         if not replacing:

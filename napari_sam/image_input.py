@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,8 @@ from .errors import ImageError
 from .geometry import Box, Frame, Profile, whole
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 Limits = tuple[float, float]
@@ -29,8 +30,8 @@ class PictureRule:
     """How an image's values become a uint8 picture of three channels; everything is resolved, nothing left to guess.
 
     `channels` are the channels that are used, one to three, empty for an image without a channel axis. `limits` are
-    (low, high) for each of them, which become 0 and 255; None leaves a uint8 picture as it is. `note` says what was done
-    that a person might not expect, or is empty.
+    (low, high) for each of them, which become 0 and 255; None leaves a uint8 picture as it is. `note` says what was
+    done that a person might not expect, or is empty.
     """
 
     shape: tuple[int, int]
@@ -67,11 +68,11 @@ def resolve_rule(image: Any, channels: Sequence[int] | int | None = None, limits
     image
         A numpy array or anything that slices like one; only a fixed sample of its pixels is read.
     channels
-        One to three channels to use. None: one or three are taken as they are, the alpha of a uint8 image of four is left
-        out, of more the first three, of two both.
+        One to three channels to use. None: one or three are taken as they are, the alpha of a uint8 image of four is
+        left out, of more the first three, of two both.
     limits
-        (low, high), or one such pair per used channel. None: a uint8 picture of three channels stays as it is, everything
-        else is stretched between robust percentiles of each channel, NaN and infinities left out.
+        (low, high), or one such pair per used channel. None: a uint8 picture of three channels stays as it is,
+        everything else is stretched between robust percentiles of each channel, NaN and infinities left out.
 
     Raises
     ------
@@ -117,11 +118,11 @@ def read_picture(image: Any, rule: PictureRule, region: Box) -> NDArray[np.uint8
 
 
 def encoder_input(picture: NDArray[np.uint8], frame: Frame, profile: Profile) -> NDArray[np.float32]:
-    """Return what the network sees of a region's `picture`: (3, size, size) float32, resized, normalised, zero-padded."""
+    """Return a region's `picture` as the network sees it: (3, size, size) float32, resized, normalised, padded."""
     height, width = frame.resized
     resized = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR), np.float32)
     padded = np.zeros((3, profile.image_size, profile.image_size), np.float32)
-    normalised = (resized - np.float32(profile.mean)) / np.float32(profile.std)
+    normalised = (resized - np.array(profile.mean, np.float32)) / np.array(profile.std, np.float32)
     padded[:, :height, :width] = normalised.transpose(2, 0, 1)
     return padded
 

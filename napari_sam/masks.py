@@ -21,8 +21,8 @@ CERTAIN = 10.0
 class Mask:
     """One candidate: logits in the frame of the region that was asked, and its pixels in the whole image.
 
-    `np.asarray(mask)` is the full bool picture (height, width). `logits` is (h, w) float32 at low resolution, the padding
-    of the encoder's input included; a pixel belongs to the mask where the interpolated logit is above 0.
+    `np.asarray(mask)` is the full bool picture (height, width). `logits` is (h, w) float32 at low resolution, the
+    padding of the encoder's input included; a pixel belongs to the mask where the interpolated logit is above 0.
     """
 
     logits: NDArray[np.float32] = field(repr=False)
@@ -119,7 +119,7 @@ class MaskResult:
 
 
 def logits_of(picture: NDArray[np.bool_], frame: Frame) -> NDArray[np.float32]:
-    """Return a bool picture (height, width) of the whole image as low-resolution logits (h, w) for the region of `frame`.
+    """Return a bool picture (height, width) of the image as low-resolution logits (h, w) for the region of `frame`.
 
     A cell is inside where at least half of it is; of something smaller than that, the cells that hold most stay.
     """

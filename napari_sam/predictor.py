@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from .masks import Mask, MaskResult, logits_of
 from .regions import helpful_regions, mask_corners
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -125,7 +125,8 @@ class Predictor:
         self._sam.image_encoder.to(dtype)
 
     def __repr__(self) -> str:
-        return f"Predictor({self.name!r}, device={self.device.type!r}, precision={str(self.dtype).removeprefix('torch.')!r})"
+        precision = str(self.dtype).removeprefix("torch.")
+        return f"Predictor({self.name!r}, device={self.device.type!r}, precision={precision!r})"
 
     def encode(
         self,
@@ -200,7 +201,8 @@ class Predictor:
         Raises
         ------
         PromptError
-            A point or a whole box lies outside the image, no encoded region holds the prompts, or there are several boxes.
+            A point or a whole box lies outside the image, no encoded region holds the prompts, or there are several
+            boxes.
         """
         return self.decode_many(embedding, [prompts], multimask)[0]
 
@@ -213,7 +215,7 @@ class Predictor:
         for owner, one in enumerate(prompts):
             for query in _queries(embedding, one, owner, multimask):
                 batches[query.kind].append(query)
-        answers: list[list[tuple[Mask, float]]] = [[] for _ in prompts]
+        answers: list[list[list[tuple[Mask, float]]]] = [[] for _ in prompts]
         for batch in batches.values():
             for start in range(0, len(batch), PROMPTS_PER_PASS):
                 part = batch[start : start + PROMPTS_PER_PASS]
@@ -287,8 +289,8 @@ def _queries(embedding: ImageEmbedding, prompts: Prompts, owner: int, multimask:
     asked = [region for region in embedding.regions if region.frame.holds(anchors).all()]
     if not asked:
         raise PromptError(
-            f"no encoded region holds all of {anchors.tolist()}; encoded are {list(embedding.boxes)}: encode the whole image, "
-            "or a region round them"
+            f"no encoded region holds all of {anchors.tolist()}; encoded are {list(embedding.boxes)}: encode the whole "
+            "image, or a region round them"
         )
     multiple = prompts.is_single_click if multimask is None else multimask
     return [_query(prompts, region, box, owner, multiple) for region in asked]

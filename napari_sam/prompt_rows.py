@@ -7,13 +7,14 @@ ownership and answers can speak of *this* point.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
     from numpy.typing import NDArray
 
     from .prompts import Prompts
@@ -84,11 +85,11 @@ class PromptView:
     note: str = ""
 
 
-def align(known: Rows, found: Sequence[PromptRow], is_point: bool) -> Rows:
+def align(known: Rows, found: Sequence[PromptRow], *, is_point: bool) -> Rows:
     """Give `found`, a layer's rows now, the ids that the same rows have in `known`; new ones get new ids.
 
-    As many rows as before are the same ones, perhaps moved; more rows are the old ones and new ones at the end; of fewer,
-    those that are missing were removed.
+    As many rows as before are the same ones, perhaps moved; more rows are the old ones and new ones at the end; of
+    fewer, those that are missing were removed.
     """
     before = {row_id: row for row_id, row in known.items() if row.is_point == is_point}
     ids = list(before)
@@ -109,7 +110,7 @@ def _surviving_ids(before: Rows, found: Sequence[PromptRow]) -> list[int]:
 
 
 def own_owner(row_id: int, row: PromptRow) -> Hashable:
-    """Return the object of a row that nobody else claims: the one its table names, itself for a shape, the loose one."""
+    """Return the object of a row that nobody claims: the one its table names, itself for a shape, the loose one."""
     if row.named_object is not None:
         return row.named_object
     return LOOSE if row.is_point else ("shape", row_id)
@@ -123,8 +124,9 @@ def adopt(found: Rows) -> Rows:
 def assign_owners(known: Rows, found: Rows, active: Hashable | None) -> tuple[Rows, Hashable | None]:
     """Settle which object each row belongs to, and which object is active now.
 
-    A named object wins. Else a shape is an object of its own, which placing or moving it makes active; a new point belongs
-    to the active object, or to the one that all loose points form. A shape placed round that object takes it over.
+    A named object wins. Else a shape is an object of its own, which placing or moving it makes active; a new point
+    belongs to the active object, or to the one that all loose points form. A shape placed round that object takes it
+    over.
     """
     rows: Rows = {}
     fresh_shapes = []
@@ -158,7 +160,7 @@ def _take_over_loose_points(rows: Rows, shape: PromptRow) -> Rows:
 
 
 def is_positive(row: PromptRow) -> bool:
-    """Whether a point lies on its object: its `label` feature, read by value whatever its type; on it if it has none."""
+    """Whether a point lies on its object, by the value of its `label` feature; it does if it has none."""
     value = row.features.get("label", 1)
     return bool(value != value or float(value) == 1)
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from .errors import PromptError
 from .masks import Mask
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from numpy.typing import ArrayLike, NDArray
 
-MaskPrompt: TypeAlias = "Mask | NDArray[np.bool_] | None"
+    MaskPrompt: TypeAlias = Mask | NDArray[np.bool_] | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Prompts:
     """The prompts of one object, in image coordinates: (row, column), pixel centres at integers.
 
@@ -37,49 +35,43 @@ class Prompts:
     Raises
     ------
     PromptError
-        No prompt at all, values that are not finite, lengths that differ, labels other than 1 and 0, corners of a box in
-        the wrong order, a mask that is not a bool picture.
+        No prompt at all, values that are not finite, lengths that differ, labels other than 1 and 0, corners of a box
+        in the wrong order, a mask that is not a bool picture.
     """
 
-    points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
-    labels: NDArray[np.int64] = field(default=None)  # type: ignore[assignment]  # an array after __post_init__
-    boxes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
-    mask: MaskPrompt = field(default=None, repr=False)
+    points: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    mask: MaskPrompt = field(repr=False)
 
-    if TYPE_CHECKING:
-
-        def __init__(
-            self,
-            points: ArrayLike | Sequence[Any] = ...,
-            labels: ArrayLike | None = ...,
-            boxes: ArrayLike | Sequence[Any] = ...,
-            mask: MaskPrompt = ...,
-        ) -> None: ...
-
-    def __post_init__(self) -> None:
-        points = _rows("points", self.points, ("row", "column"))
-        labels = np.ones(len(points)) if self.labels is None else np.asarray(self.labels)
-        boxes = _rows("boxes", self.boxes, ("row0", "col0", "row1", "col1"))
-        if labels.shape != (len(points),):
-            raise PromptError(
-                f"{len(points)} points have labels of shape {labels.shape}: give one label for each point"
-            )
-        if not np.isin(labels, (0, 1)).all():
-            raise PromptError(f"labels {labels.tolist()}: use 1 for a point on the object, 0 for one beside it")
-        if (boxes[:, :2] > boxes[:, 2:]).any():
-            raise PromptError(f"box {boxes.tolist()}: give (row0, col0, row1, col1) with row0 <= row1 and col0 <= col1")
-        if not (len(points) or len(boxes) or self.mask is not None):
+    def __init__(
+        self,
+        points: ArrayLike = (),
+        labels: ArrayLike | None = None,
+        boxes: ArrayLike = (),
+        mask: MaskPrompt = None,
+    ) -> None:
+        places = _rows("points", points, ("row", "column"))
+        corners = _rows("boxes", boxes, ("row0", "col0", "row1", "col1"))
+        signs = np.ones(len(places)) if labels is None else np.array(labels)
+        if signs.shape != (len(places),):
+            raise PromptError(f"{len(places)} points have labels of shape {signs.shape}: give one label for each point")
+        if not np.isin(signs, (0, 1)).all():
+            raise PromptError(f"labels {signs.tolist()}: use 1 for a point on the object, 0 for one beside it")
+        if (corners[:, :2] > corners[:, 2:]).any():
+            raise PromptError(f"box {corners.tolist()}: give (row0, col0, row1, col1), row0 <= row1 and col0 <= col1")
+        if not (len(places) or len(corners) or mask is not None):
             raise PromptError("no prompt at all: give at least one point, box or mask")
-        for name, value in {"points": points, "labels": labels.astype(np.int64), "boxes": boxes}.items():
-            value.setflags(write=False)
-            object.__setattr__(self, name, value)
-        if self.mask is not None and not isinstance(self.mask, Mask):
-            object.__setattr__(self, "mask", _bool_picture(self.mask))
+        object.__setattr__(self, "points", _frozen(places))
+        object.__setattr__(self, "labels", _frozen(signs.astype(np.int64)))
+        object.__setattr__(self, "boxes", _frozen(corners))
+        object.__setattr__(self, "mask", mask if mask is None or isinstance(mask, Mask) else _bool_picture(mask))
 
     @property
     def positive(self) -> NDArray[np.float64]:
         """The points (n, 2) that lie on the object."""
-        return self.points[self.labels == 1]
+        positive: NDArray[np.float64] = self.points[self.labels == 1]
+        return positive
 
     @property
     def is_single_click(self) -> bool:
@@ -101,10 +93,15 @@ class Prompts:
         return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in ("points", "labels", "boxes"))
 
 
+def _frozen(values: NDArray[Any]) -> NDArray[Any]:
+    values.setflags(write=False)
+    return values
+
+
 def _rows(name: str, value: Any, columns: tuple[str, ...]) -> NDArray[np.float64]:
     """Return `value` as a fresh float array (n, columns)."""
     try:
-        rows = np.array(value if value is not None else [], dtype=float)
+        rows: NDArray[np.float64] = np.array(value if value is not None else [], dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise PromptError(f"{name} {value!r} are not numbers: give rows of ({', '.join(columns)})") from error
     if rows.size == 0:
@@ -123,5 +120,4 @@ def _bool_picture(mask: Any) -> NDArray[np.bool_]:
             f"a mask prompt of shape {picture.shape} and type {picture.dtype}: give an earlier Mask or a bool array "
             "(height, width), for example `labels == 3`"
         )
-    picture.setflags(write=False)
-    return picture
+    return _frozen(picture)

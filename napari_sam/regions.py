@@ -1,7 +1,7 @@
 """Which parts of an image are worth encoding for an object's prompts.
 
-A small network sees small objects only when the crop has the right scale. A box tells the scale, so does an earlier mask;
-a first click does not, so crops of several sides round it are offered and the predicted IoU decides between them.
+A small network sees small objects only when the crop has the right scale. A box tells the scale, so does an earlier
+mask; a first click does not, so crops of several sides round it are offered and the predicted IoU decides between them.
 """
 
 from __future__ import annotations

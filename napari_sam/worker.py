@@ -1,8 +1,8 @@
 """One long-lived thread per model, and the mailbox that brings its results to the main thread.
 
 Decoding goes first, then encoding of what is visible, then prefetching; a newer job replaces an older one with the same
-key. While an image is encoded, waiting decodes of other images are answered between the encoder's blocks. torch is imported
-inside the thread, as part of its first job: loading the model.
+key. While an image is encoded, waiting decodes of other images are answered between the encoder's blocks. torch is
+imported inside the thread, as part of its first job: loading the model.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Letter = Callable[[], None]
 class Mailbox:
     """Finished work on its way to the main thread: a thread-safe queue of calls.
 
-    Whoever has an event loop hands over a *bell*, any callable that is safe in every thread and makes the main thread call
-    `deliver` soon. Without one, `wait` and `deliver` are called by hand.
+    Whoever has an event loop hands over a *bell*, any callable that is safe in every thread and makes the main thread
+    call `deliver` soon. Without one, `wait` and `deliver` are called by hand.
     """
 
     def __init__(self) -> None:

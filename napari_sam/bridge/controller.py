@@ -6,13 +6,12 @@ answers is painted. Nothing is decided here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels, Points, Shapes
 
-from ..annotator import Annotator, AnnotatorEvents, Status
+from ..annotator import Annotator, AnnotatorEvents
 from ..errors import ImageError
 from ..prompt_rows import PromptView, adopt, assign_owners
 from ..worker import Mailbox, ModelChoice
@@ -21,12 +20,13 @@ from .mask_layer import LayerCanvas, Preview, check_labels, new_labels
 from .prompt_layers import LABEL, PromptLayers, check_bindable, new_points, new_shapes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari.components import ViewerModel
     from napari.layers import Layer
 
     from ..masks import Mask
+    from ..pending import Status
 
 FINISHED = ("added", "removed", "changed")
 PLACE_EVENTS = ("scale", "translate", "rotate", "shear", "affine")
@@ -136,7 +136,7 @@ class Controller:
         self._annotator.choose(index)
 
     def commit(self) -> None:
-        """Write every pending object of the slice shown into the labels, as one step; earlier objects keep their pixels."""
+        """Write the pending objects of the slice shown, as one step; earlier objects keep their pixels."""
         self._annotator.commit()
 
     def clear(self) -> None:
@@ -187,7 +187,7 @@ class Controller:
         self._annotator.wait(timeout)
 
     def close(self) -> None:
-        """End the annotation: background work is cancelled, the labels stay, our other layers are emptied and hidden."""
+        """End the annotation: work is cancelled, the labels stay, our other layers are emptied and hidden."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -213,7 +213,7 @@ class Controller:
         return layer
 
     def _add_layers(self) -> None:
-        """Put those of the four layers that are not in the viewer yet above the image, the points ready to be clicked."""
+        """Put those of the four layers that are not in the viewer yet on top, the points ready to be clicked."""
         for layer in (self.labels, self.preview, self.shapes, self.points):
             if layer not in self.viewer.layers:
                 self.viewer.add_layer(layer)
@@ -309,7 +309,7 @@ class Controller:
                     setattr(layer, name, getattr(self.image_layer, name))
 
     def _on_image_replaced(self) -> None:
-        """The image has other pixels: what was made of the old ones is void."""
+        """Forget what was made of pixels that the image no longer has."""
         self._limits = shared_limits(self.image_layer)
         self._annotator.forget_pictures()
         self._key = None
@@ -370,8 +370,8 @@ def annotate(
     model, device, precision
         As `napari_sam.load_predictor` takes them; loading happens in the background.
     points, shapes, labels
-        Layers to use instead of new ones. Points may have a feature `label`, 1 or 0; points and shapes a feature `object`.
-        Labels must have the image's shape and place; ids go on after its largest.
+        Layers to use instead of new ones. Points may have a feature `label`, 1 or 0; points and shapes a feature
+        `object`. Labels must have the image's shape and place; ids go on after its largest.
 
     Raises
     ------

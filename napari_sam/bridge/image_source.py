@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..annotator import ImageSource
 from ..image_input import SharedLimits
+from ..pending import ImageSource
 
 if TYPE_CHECKING:
     from napari.components import Dims
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class SliceKey:
     """One plane of an n-dimensional layer.
 
-    `displayed` are the layer's axes shown as (rows, columns); `index` has one entry per axis, the position of the plane, None
-    for the two displayed ones.
+    `displayed` are the layer's axes shown as (rows, columns); `index` has one entry per axis, the position of the
+    plane, None for the two displayed ones.
     """
 
     displayed: tuple[int, int]
@@ -45,7 +45,7 @@ class SliceKey:
         )
 
     def holds(self, position: NDArray[np.floating]) -> bool:
-        """Whether a position in data coordinates (d,) lies in this plane; fewer axes than the layer's reach every plane."""
+        """Whether a data position (d,) lies in this plane; one with fewer axes than the layer lies in every plane."""
         missing = len(self.index) - len(position)
         return all(
             at is None or axis < missing or round(float(position[axis - missing])) == at

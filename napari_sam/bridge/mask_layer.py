@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from .image_source import SliceKey, full_resolution, placed_like
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from napari.layers import Image
     from numpy.typing import NDArray
@@ -135,8 +135,8 @@ class LayerCanvas:
             return
         if not self._is_ours:
             raise LabelsError(
-                f"labels layer {self.layer.name!r} holds ids up to {limit}, the next object is {object_id}: convert it to a "
-                "wider type, for example `layer.data = layer.data.astype('uint32')`"
+                f"labels layer {self.layer.name!r} holds ids up to {limit}, the next object is {object_id}: convert it "
+                "to a wider type, for example `layer.data = layer.data.astype('uint32')`"
             )
         self.layer.data = self.layer.data.astype(np.uint32)
 
@@ -156,11 +156,12 @@ def check_labels(layer: Any, image: Image) -> None:
         raise LabelsError(f"labels layer {layer.name!r} is a pyramid or not in memory: give one with a numpy array")
     if layer.data.shape != shape:
         raise LabelsError(
-            f"labels layer {layer.name!r} has shape {layer.data.shape}, image {image.name!r} has {shape}: give one alike, or "
-            "None for a new one"
+            f"labels layer {layer.name!r} has shape {layer.data.shape}, image {image.name!r} has {shape}: give one "
+            "alike, or None for a new one"
         )
     corners = np.vstack([np.zeros(layer.ndim), np.eye(layer.ndim)])
     if not all(np.allclose(layer.data_to_world(corner), image.data_to_world(corner)) for corner in corners):
         raise LabelsError(
-            f"labels layer {layer.name!r} lies elsewhere than image {image.name!r}: give both the same scale and translate"
+            f"labels layer {layer.name!r} lies elsewhere than image {image.name!r}: give both the same scale "
+            "and translate"
         )

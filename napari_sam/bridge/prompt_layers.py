@@ -36,7 +36,7 @@ def new_points(image: Image) -> Points:
     """Return an empty points layer in the place of `image`, ready to be clicked into."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*categorical", category=RuntimeWarning)
-        points = Points(
+        return Points(
             ndim=image.ndim,
             name=f"{image.name} points",
             features=pd.DataFrame({LABEL: pd.Categorical([], categories=[1, 0])}),
@@ -47,7 +47,6 @@ def new_points(image: Image) -> Points:
             size=_point_size(image),
             **placed_like(image),
         )
-    return points
 
 
 def _point_size(image: Image) -> float:
@@ -91,7 +90,7 @@ class PromptLayers:
             PromptRow(str(kind), np.array(data, float), features)
             for data, kind, features in zip(self.shapes.data, self.shapes.shape_type, _table(self.shapes), strict=True)
         ]
-        rows = align(known, points, True) | align(known, shapes, False)
+        rows = align(known, points, is_point=True) | align(known, shapes, is_point=False)
         return dict(sorted(rows.items()))
 
     def write(self, rows: Rows) -> None:

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..worker import Mailbox
 
 
 class Bell(QObject):
-    """Lives in the main thread; may be rung from any."""
+    """Lives in the main thread, may be rung from any; a child of the window that it watches."""
 
     rung = Signal()
 
-    def __init__(self, window: QObject, mailbox: Mailbox, close: Callable[[], None]) -> None:
+    def __init__(self, window: QWidget, mailbox: Mailbox, close: Callable[[], None]) -> None:
         super().__init__(window)
-        self._mailbox, self._close = mailbox, close
+        self._window, self._mailbox, self._close = window, mailbox, close
         self.rung.connect(mailbox.deliver, Qt.ConnectionType.QueuedConnection)
         window.installEventFilter(self)
-        window.destroyed.connect(self._on_window_destroyed)
-        QApplication.instance().aboutToQuit.connect(self._on_window_destroyed)
+        window.destroyed.connect(self._end)
+        QApplication.instance().aboutToQuit.connect(self._end)
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802  Qt's name
+    def eventFilter(self, watched: Any, event: Any) -> bool:
         """Close with the window; whether it really closes is known only after it has handled the event."""
         if event.type() == QEvent.Type.Close:
-            self._mailbox.post(lambda: None if watched.isVisible() else self._end())  # type: ignore[attr-defined]
+            self._mailbox.post(self._end_if_gone)
         return False
 
-    def _on_window_destroyed(self) -> None:
-        self._end()
+    def _end_if_gone(self) -> None:
+        if not self._window.isVisible():
+            self._end()
 
     def _end(self) -> None:
         self._mailbox.bell = None

@@ -1,0 +1,144 @@
+"""What an annotation works on: slices of an image, objects that are not committed yet, and how things are going."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from .embedding import ImageEmbedding
+    from .image_input import SharedLimits
+    from .masks import Mask, MaskResult
+    from .prompts import Prompts
+
+
+class Phase(Enum):
+    """What an annotation is doing."""
+
+    NO_IMAGE = "no image"
+    LOADING = "loading model"
+    ENCODING = "encoding"
+    READY = "ready"
+    DECODING = "decoding"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What to tell a person: the phase, the share that is done (None if unknown), a sentence, and what failed."""
+
+    phase: Phase
+    fraction: float | None = None
+    message: str = ""
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """One slice of an image, as it was when it was chosen.
+
+    `key` names the slice; `pixels` is (height, width) or (height, width, channels), read on the worker; `limits` are
+    shared by all slices of a stack, None where a picture stands for itself.
+    """
+
+    key: Hashable
+    pixels: Any = field(repr=False)
+    limits: SharedLimits | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width)."""
+        return int(self.pixels.shape[0]), int(self.pixels.shape[1])
+
+
+@dataclass(eq=False)
+class Answer:
+    """What the model said to `prompts`, and which candidate is chosen."""
+
+    prompts: Prompts
+    result: MaskResult
+    embedding: ImageEmbedding | None
+    chosen: int
+
+    @property
+    def mask(self) -> Mask:
+        """The chosen candidate."""
+        return self.result.masks[self.chosen]
+
+
+@dataclass(eq=False)
+class PendingObject:
+    """One object that is not committed yet: what is asked, the answer shown, and earlier answers by number of prompts.
+
+    `object_id` and `opened`, its mask then, are set for an object that was committed before and re-opened.
+    """
+
+    asked: Prompts | None = None
+    answer: Answer | None = None
+    rows: tuple[int, ...] = ()
+    object_id: int | None = None
+    opened: Answer | None = None
+    _earlier: dict[tuple[int, int], Answer] = field(default_factory=dict)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the answer shown is to what is asked now."""
+        return self.asked is None or (self.answer is not None and self.answer.prompts is self.asked)
+
+    def ask(self, prompts: Prompts) -> bool:
+        """Note what is asked now, starting from an earlier answer where one fits; False if that was asked already."""
+        if self.asked is not None and self.asked.same_places(prompts):
+            return False
+        known = self._earlier.get(_size(prompts))
+        if known is not None and known.prompts.same_places(prompts):
+            self.asked, self.answer = known.prompts, known
+        else:
+            self.asked = replace(prompts, mask=self._start_for(prompts))
+        return True
+
+    def take(self, answer: Answer) -> None:
+        """Show an answer; a candidate chosen by hand stays chosen when a better answer to the same prompts comes."""
+        if (
+            self.answer is not None
+            and self.answer.prompts is answer.prompts
+            and self.answer.chosen != self.answer.result.best
+        ):
+            answer.chosen = min(self.answer.chosen, len(answer.result.masks) - 1)
+        self.answer = answer
+        self._earlier[_size(answer.prompts)] = answer
+
+    def start_again(self) -> bool:
+        """Go back to the mask that the object was re-opened with; False if it was not."""
+        self.asked, self.answer, self.rows = None, self.opened, ()
+        self._earlier.clear()
+        return self.opened is not None
+
+    def forget_answers(self) -> None:
+        """Ask the same afresh; what is shown stays until the new answer comes."""
+        self._earlier.clear()
+        if self.asked is not None:
+            self.asked = replace(self.asked, mask=None if self.opened is None else self.opened.mask)
+
+    def _start_for(self, prompts: Prompts) -> Mask | None:
+        """Return the mask to feed back: the chosen one of the largest earlier prompts that these extend."""
+        fitting = [answer for answer in self._earlier.values() if prompts.extends(answer.prompts)]
+        if fitting:
+            return max(fitting, key=lambda answer: _size(answer.prompts)).mask
+        return None if self.opened is None else self.opened.mask
+
+
+def _size(prompts: Prompts) -> tuple[int, int]:
+    return len(prompts.points), len(prompts.boxes)
+
+
+@dataclass(eq=False)
+class SliceState:
+    """What is known of one slice."""
+
+    source: ImageSource
+    embedding: ImageEmbedding | None = None
+    objects: dict[Hashable, PendingObject] = field(default_factory=dict)
+    seconds: float = 0.0
