@@ -96,12 +96,12 @@ class Annotator:
         self._encode_shown()
         self._report()
 
-    def show(self, source: ImageSource | None) -> None:
-        """Turn to a slice, None if there is no image; what is pending elsewhere stays pending."""
+    def show(self, source: ImageSource | None, message: str = "") -> None:
+        """Turn to a slice, None if there is none, with a word why; what is pending elsewhere stays pending."""
         if source is not None and self._shown is not None and self._shown.source.key == source.key:
             return
         self._cancel_jobs()
-        self._error, self._message = None, ""
+        self._error, self._message = None, message
         self._view = PromptView()
         self._shown = None if source is None else self._slice(source)
         self._encode_shown()
@@ -176,6 +176,8 @@ class Annotator:
         """Remove the prompts of the slice shown."""
         self._commit_wanted = False
         if self._shown is not None:
+            for key in self._shown.objects:
+                self._cancel_questions(key)
             self._shown.objects = {}
         self._change_rows(dict.fromkeys(self._view.rows), is_step=True)
         self._say("")
@@ -218,7 +220,7 @@ class Annotator:
             raise LabelsError(f"object {object_id} has no pixel in the slice shown: go to a slice that shows it")
         mask = Mask.of_pixels(pixels, Frame(state.source.shape, box, 4 * REOPENED_SIZE))
         key = ("reopened", int(object_id))
-        shown = Answer(None, MaskResult((mask,), np.ones(1, np.float32)), None, 0)  # type: ignore[arg-type]
+        shown = Answer(None, MaskResult((mask,), np.ones(1, np.float32)), 0)
         state.objects[key] = PendingObject(answer=shown, object_id=int(object_id), opened=shown)
         self.active = key
         self.events.mask_changed.emit()
@@ -311,8 +313,7 @@ class Annotator:
 
     def _drop(self, state: SliceState, key: Hashable) -> None:
         """Forget an object without prompts; one that was re-opened is again as it was."""
-        for kind in ("decode", "refine"):
-            self._cancel_job((kind, key))
+        self._cancel_questions(key)
         if not state.objects[key].start_again():
             del state.objects[key]
 
@@ -322,7 +323,8 @@ class Annotator:
         if is_step and (difference := changes(self.rows, rows)):
             self.history.push(PromptStep(difference))
         self.rows = self._noted = rows
-        if self.active not in {row.owner for row in rows.values()}:
+        objects = {} if self._shown is None else self._shown.objects
+        if self.active not in objects and self.active not in {row.owner for row in rows.values()}:
             self.active = None
         self.events.prompts_changed.emit(rows)
 
@@ -362,14 +364,14 @@ class Annotator:
         embedding, asked = state.embedding, record.asked
         if embedding is None or asked is None:
             return self._encode_shown()
-        if record.answer is not None and record.answer.embedding is not None:
-            embedding = record.answer.embedding
+        if record.embedding is not None:
+            embedding = record.embedding
 
         def work(predictor: Predictor, _job: Job) -> MaskResult:
             return _evaluated(predictor.decode(embedding, asked))
 
         def done(result: MaskResult) -> None:
-            self._take(record, Answer(asked, result, embedding, result.best))
+            self._take(record, Answer(asked, result, result.best))
             self._refine(state, key, record, embedding)
 
         self._cancel_job(("refine", key))
@@ -387,7 +389,8 @@ class Annotator:
 
         def done(refined: tuple[ImageEmbedding, MaskResult] | None) -> None:
             if refined is not None:
-                self._take(record, Answer(asked, refined[1], refined[0], refined[1].best))
+                record.embedding, result = refined
+                self._take(record, Answer(asked, result, result.best))
 
         self._submit(("refine", key), Priority.ENCODE, work, done)
 
@@ -425,6 +428,11 @@ class Annotator:
     def _cancel_job(self, key: Hashable) -> None:
         if (job := self._jobs.pop(key, None)) is not None:
             job.cancel()
+
+    def _cancel_questions(self, key: Hashable) -> None:
+        """Stop asking about an object."""
+        for kind in ("decode", "refine"):
+            self._cancel_job((kind, key))
 
     def _cancel_jobs(self) -> None:
         for key in list(self._jobs):
@@ -479,6 +487,8 @@ class Annotator:
 
     def _finish(self, state: SliceState, keys: list[Hashable], writes: list[Write]) -> None:
         """Note a commit as one step, and clear the prompts of what was written."""
+        for key in keys:
+            self._cancel_questions(key)
         rows = {row_id for key in keys for row_id in state.objects.pop(key).rows}
         self.history.fold(rows)
         if writes:

@@ -76,8 +76,7 @@ class Frame:
     def holds(self, points: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Tell for each image point (n, 2) whether it lies on one of the region's pixels."""
         low, high = np.array(self.region[:2]) - 0.5, np.array(self.region[2:]) - 0.5
-        inside: NDArray[np.bool_] = ((points >= low) & (points <= high)).all(axis=1)
-        return inside
+        return np.asarray(((points >= low) & (points <= high)).all(axis=1))
 
     def taps(self, axis: int) -> Taps:
         """Return how each pixel along `axis` of the region draws on the low-resolution logits."""

@@ -56,11 +56,10 @@ class ImageSource:
 
 @dataclass(eq=False)
 class Answer:
-    """What the model said to `prompts`, and which candidate is chosen."""
+    """What the model said to `prompts`, None for what was there before, and which candidate is chosen."""
 
-    prompts: Prompts
+    prompts: Prompts | None
     result: MaskResult
-    embedding: ImageEmbedding | None
     chosen: int
 
     @property
@@ -73,7 +72,8 @@ class Answer:
 class PendingObject:
     """One object that is not committed yet: what is asked, the answer shown, and earlier answers by number of prompts.
 
-    `object_id` and `opened`, its mask then, are set for an object that was committed before and re-opened.
+    `embedding` holds the regions that were encoded for it, None if the whole image is all there is. `object_id` and
+    `opened`, its mask then, are set for an object that was committed before and re-opened.
     """
 
     asked: Prompts | None = None
@@ -81,6 +81,7 @@ class PendingObject:
     rows: tuple[int, ...] = ()
     object_id: int | None = None
     opened: Answer | None = None
+    embedding: ImageEmbedding | None = None
     _earlier: dict[tuple[int, int], Answer] = field(default_factory=dict)
 
     @property
@@ -93,7 +94,7 @@ class PendingObject:
         if self.asked is not None and self.asked.same_places(prompts):
             return False
         known = self._earlier.get(_size(prompts))
-        if known is not None and known.prompts.same_places(prompts):
+        if known is not None and known.prompts is not None and known.prompts.same_places(prompts):
             self.asked, self.answer = known.prompts, known
         else:
             self.asked = replace(prompts, mask=self._start_for(prompts))
@@ -108,7 +109,8 @@ class PendingObject:
         ):
             answer.chosen = min(self.answer.chosen, len(answer.result.masks) - 1)
         self.answer = answer
-        self._earlier[_size(answer.prompts)] = answer
+        if answer.prompts is not None:
+            self._earlier[_size(answer.prompts)] = answer
 
     def start_again(self) -> bool:
         """Go back to the mask that the object was re-opened with; False if it was not."""
@@ -117,16 +119,17 @@ class PendingObject:
         return self.opened is not None
 
     def forget_answers(self) -> None:
-        """Ask the same afresh; what is shown stays until the new answer comes."""
+        """Ask the same afresh, of another model; what is shown stays until the new answer comes."""
         self._earlier.clear()
+        self.embedding = None
         if self.asked is not None:
             self.asked = replace(self.asked, mask=None if self.opened is None else self.opened.mask)
 
     def _start_for(self, prompts: Prompts) -> Mask | None:
         """Return the mask to feed back: the chosen one of the largest earlier prompts that these extend."""
-        fitting = [answer for answer in self._earlier.values() if prompts.extends(answer.prompts)]
+        fitting = [size for size, answer in self._earlier.items() if answer.prompts and prompts.extends(answer.prompts)]
         if fitting:
-            return max(fitting, key=lambda answer: _size(answer.prompts)).mask
+            return self._earlier[max(fitting)].mask
         return None if self.opened is None else self.opened.mask
 
 

@@ -87,7 +87,7 @@ class Job:
     mailbox: Mailbox
     on_progress: Callable[[float], None] | None = None
     _cancelled: threading.Event = field(default_factory=threading.Event)
-    _between: Callable[[], None] | None = None
+    between_blocks: Callable[[], None] | None = None
 
     def cancel(self) -> None:
         """Ask the job to end; it does so at the next block, or never starts."""
@@ -95,8 +95,8 @@ class Job:
 
     def is_cancelled(self) -> bool:
         """Let what is more urgent go first, then tell whether to stop; called on the worker, between blocks."""
-        if self._between is not None:
-            self._between()
+        if self.between_blocks is not None:
+            self.between_blocks()
         return self._cancelled.is_set()
 
     def progress(self, fraction: float) -> None:
@@ -221,7 +221,7 @@ class Worker:
                 self._perform(urgent, predictor)
 
         if job.priority > Priority.DECODE:
-            job._between = answer_decodes
+            job.between_blocks = answer_decodes
         try:
             result, error = job.work(predictor, job), None
         except Exception as failure:  # noqa: BLE001  delivered to the main thread

@@ -294,9 +294,12 @@ class Controller:
 
     def _on_slice_changed(self) -> None:
         key = shown_slice(self.image_layer, self.viewer.dims)
-        if key is None or key == self._key:
+        if key == self._key:
             return
         self._key = key
+        if key is None:
+            self._annotator.show(None, "Objects are outlined in 2D: turn off the 3D view.")
+            return
         self._preview.move_to(key)
         self._annotator.show(image_source(self.image_layer, key, self._limits))
         self._annotator.see(self._view(self._annotator.rows))
