@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from skimage.draw import disk, rectangle_perimeter
+from skimage.draw import disk
 from skimage.morphology import dilation, footprint_rectangle
 from skimage.segmentation import find_boundaries
 
@@ -36,9 +36,10 @@ def outlined(image: Any, rule: PictureRule, mask: NDArray[np.bool_], prompts: Pr
     line = find_boundaries(mask, mode="inner")
     picture[_grown(line, thickness)] = RIM
     picture[_grown(line, thickness - 1)] = OUTLINE
-    for row0, col0, row1, col1 in np.rint(prompts.boxes).astype(int):
-        rows, cols = rectangle_perimeter((row0, col0), (row1, col1), shape=rule.shape, clip=True)
-        picture[rows, cols] = BOX
+    height, width = rule.shape
+    for row0, col0, row1, col1 in np.rint(prompts.boxes).astype(int).clip(0, [height - 1, width - 1] * 2):
+        picture[[row0, row1], col0 : col1 + 1] = BOX
+        picture[row0 : row1 + 1, [col0, col1]] = BOX
     for (row, col), label in zip(prompts.points, prompts.labels, strict=True):
         for radius, colour in ((2.5 * thickness + 1, RIM), (2.5 * thickness, POSITIVE if label else NEGATIVE)):
             picture[disk((row, col), radius, shape=rule.shape)] = colour

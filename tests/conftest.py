@@ -109,3 +109,16 @@ def _no_window_left() -> Iterator[None]:
 def _windows() -> set[QWidget]:
     widgets = QApplication.topLevelWidgets() if QApplication.instance() else []
     return {widget for widget in widgets if widget.parent() is None}
+
+
+@pytest.fixture(scope="session")
+def toy_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint file of the smallest ViT, its weights drawn at random."""
+    import torch
+
+    from napari_sam.models import SPECS, build_sam
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "toy.pth"
+    torch.save(build_sam(SPECS["toy_vit"]).state_dict(), path)
+    return path

@@ -1,0 +1,146 @@
+"""The console command, with toy weights in a real checkpoint file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage.io import imread, imsave
+
+import napari_sam
+from napari_sam import Prompts, cli, demo
+from napari_sam.samples import sample_path
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    rows, cols = np.indices((40, 60))
+    path = tmp_path / "disc.png"
+    imsave(path, np.uint8(40 + 180 * (np.hypot(rows - 15, cols - 35) < 9)), check_contrast=False)
+    return path
+
+
+def test_writes_the_mask_that_the_api_gives(picture: Path, toy_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mask.tif"
+    arguments = [str(picture), "--point", "15,35", "--negative", "30,5", "--box", "5,25,25,45", "--out", str(out)]
+    assert cli.main(["segment", *arguments, "--model", str(toy_checkpoint), "--device", "cpu"]) == 0
+
+    predictor = napari_sam.load_predictor(toy_checkpoint, device="cpu")
+    prompts = Prompts(points=[(15, 35), (30, 5)], labels=[1, 0], boxes=[(5, 25, 25, 45)])
+    result = predictor.decode(predictor.encode(imread(picture)), prompts)
+    mask = imread(out)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask == 255, result.masks[result.best])
+    assert set(np.unique(mask)) <= {0, 255}
+
+
+def test_writes_a_picture_and_says_where(
+    picture: Path, toy_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mask.png"
+    assert (
+        cli.main(["segment", str(picture), "--point", "15,35", "--out", str(out), "--model", str(toy_checkpoint)]) == 0
+    )
+    shown = imread(tmp_path / "mask_outline.png")
+    assert shown.shape == (40, 60, 3)
+    assert tuple(shown[15, 35]) == (0, 230, 90)  # the point
+    said = capsys.readouterr().out
+    assert str(out) in said
+    assert str(tmp_path / "mask_outline.png") in said
+
+
+def test_chooses_a_slice_of_a_stack(toy_checkpoint: Path, tmp_path: Path) -> None:
+    stack, out = str(sample_path("blobs.tif")), str(tmp_path / "mask.tif")
+    shared = ["--point", "90,60", "--out", out, "--model", str(toy_checkpoint)]
+    assert cli.main(["segment", stack, "--slice", "3", *shared]) == 0
+    assert imread(out).shape == (256, 256)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent.png"], "no such image: absent.png"),
+        (["notes.txt"], "cannot read notes.txt as an image"),
+        (["stack.tif"], "looks like a stack: choose a slice"),
+        (["stack.tif", "--slice", "9"], r"no slice 9 in stack.tif of shape \(8, 256, 256\)"),
+        (["disc.png", "--point", "400,35"], "lie outside the image of 40 x 60"),
+        (["disc.png", "--point", "nan,35"], "not all finite"),
+        (["disc.png", "--model", "absent.pt"], "no checkpoint 'absent.pt'"),
+        (["disc.png", "--device", "abacus"], "unknown device 'abacus'"),
+    ],
+)
+def test_mistakes_are_one_clear_line(
+    arguments: list[str],
+    message: str,
+    picture: Path,
+    toy_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(picture.parent)
+    Path("notes.txt").write_text("no image")
+    Path("stack.tif").write_bytes(sample_path("blobs.tif").read_bytes())
+    defaults = ["--model", str(toy_checkpoint), "--point", "15,35", "--out", "mask.tif"]
+    assert cli.main(["segment", *defaults, *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("napari-sam: error: ")
+    assert re.search(message, line), line
+    assert not Path("mask.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "mask.jpg"], "the name of mask.jpg must end in .png or .tif or .tiff"),
+        (["--out", "absent/mask.tif"], "there is no folder absent"),
+        (["--out", "mask.tif", "--picture", "outline.tif"], "must end in .png"),
+        (["--out", "mask.tif", "--point", "3"], "'3' is not ROW,COLUMN"),
+        (["--out", "mask.tif", "--box", "1,2,x,4"], "'1,2,x,4' is not ROW0,COL0,ROW1,COL1"),
+        (["--out", "mask.tif", "--slice", "a"], "'a' is not an index"),
+        ([], "the following arguments are required: --out"),
+    ],
+)
+def test_arguments_are_checked_before_the_work(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["segment", "disc.png", *arguments])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_no_prompt_is_a_mistake(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["segment", str(picture), "--out", str(tmp_path / "mask.tif")]) == 2
+    assert "no prompt at all" in capsys.readouterr().err
+
+
+def test_demo_needs_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert demo.why_no_window() == "There is no display"
+
+
+def test_demo_sees_a_display_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":987")
+    monkeypatch.setenv("QT_QPA_PLATFORM", "xcb")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert demo.why_no_window().startswith("Qt cannot open a window (")
+
+
+def test_demo_without_display_calls_the_console_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    calls: list[list[str]] = []
+    monkeypatch.setattr(cli, "main", lambda arguments: calls.append(arguments) or 0)
+    assert demo.run_headless() == 0
+    ((command, image, *rest),) = calls
+    assert command == "segment"
+    assert Path(image).is_file()
+    assert Path(rest[-1]).parent == tmp_path / demo.FOLDER

@@ -1,0 +1,45 @@
+"""The manifest is valid, and everything that it promises is there."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from napari._app_model.constants import MenuId
+from npe2 import PluginManifest
+
+import napari_sam
+
+
+@pytest.fixture(scope="module")
+def manifest() -> PluginManifest:
+    return PluginManifest.from_distribution("napari-sam-live")
+
+
+def test_manifest_is_that_of_the_package(manifest: PluginManifest) -> None:
+    assert manifest.name == "napari-sam-live"
+    assert manifest.display_name == "Segment Anything"
+    file = Path(napari_sam.__file__).with_name("napari.yaml")
+    assert manifest.contributions == PluginManifest.from_file(file).contributions
+
+
+def test_every_command_exists(manifest: PluginManifest) -> None:
+    for command in manifest.contributions.commands:
+        module, name = str(command.python_name).split(":")
+        assert callable(getattr(import_module(module), name))
+
+
+def test_the_dock_is_named_segment_anything(manifest: PluginManifest) -> None:
+    assert [widget.display_name for widget in manifest.contributions.widgets] == ["Segment Anything"]
+
+
+def test_menus_are_ones_that_napari_shows(manifest: PluginManifest) -> None:
+    # A menu that napari does not know passes the manifest's checks and is never shown.
+    assert set(manifest.contributions.menus) <= MenuId.contributables()
+
+
+def test_commands_are_all_used(manifest: PluginManifest) -> None:
+    made = {command.id for command in manifest.contributions.commands}
+    used = {each.command for each in (*manifest.contributions.widgets, *manifest.contributions.sample_data)}
+    assert made == used
