@@ -96,6 +96,15 @@ class Annotator:
         self._encode_shown()
         self._report()
 
+    def set_canvas(self, canvas: LabelCanvas) -> None:
+        """Write elsewhere from now on; commits can no longer be undone, and what was re-opened is dropped."""
+        self.canvas = canvas
+        self.history.forget_commits()
+        for state in self._slices.values():
+            state.objects = {key: record for key, record in state.objects.items() if record.object_id is None}
+        self.events.mask_changed.emit()
+        self._report()
+
     def show(self, source: ImageSource | None, message: str = "") -> None:
         """Turn to a slice, None if there is none, with a word why; what is pending elsewhere stays pending."""
         if source is not None and self._shown is not None and self._shown.source.key == source.key:
@@ -278,7 +287,7 @@ class Annotator:
         if self._jobs and self._worker is not None and self._worker.is_loading:
             return Status(Phase.LOADING, self._worker.load_fraction or None, f"Loading {self.choice.model}")
         if "encode" in self._jobs:
-            return Status(Phase.ENCODING, self._fraction, "Encoding the image")
+            return Status(Phase.ENCODING, self._fraction, self._message or "Encoding the image")
         if self._jobs:
             return Status(Phase.DECODING, message=self._message)
         return Status(Phase.READY, message=self._message or self._view.note or self._ready_message())

@@ -122,6 +122,11 @@ class History:
         folded = (step.without(rows) if isinstance(step, PromptStep) else step for step in self._done)
         self._done = [step for step in folded if step is not None]
 
+    def forget_commits(self) -> None:
+        """Keep the edits of prompts alone: what commits wrote is out of reach."""
+        self._done = [step for step in self._done if isinstance(step, PromptStep)]
+        self._undone = [step for step in self._undone if isinstance(step, PromptStep)]
+
     def undo(self) -> Step | None:
         """Move one step back and return it, None if there is none."""
         if not self._done:

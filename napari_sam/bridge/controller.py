@@ -16,8 +16,11 @@ from ..errors import ImageError
 from ..prompt_rows import PromptView, adopt, assign_owners
 from ..worker import Mailbox, ModelChoice
 from .image_source import SliceKey, full_resolution, image_source, shared_limits, shown_slice
+from .keys import Keys
 from .mask_layer import LayerCanvas, Preview, check_labels, new_labels
-from .prompt_layers import LABEL, PromptLayers, check_bindable, new_points, new_shapes
+from .prompt_layers import PromptLayers, check_bindable, new_points, new_shapes
+from .registry import find_controller, open_controllers, registry
+from .tools import Tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
     from ..masks import Mask
     from ..pending import Status
+
+__all__ = ["Controller", "annotate", "find_controller", "open_controllers"]
 
 FINISHED = ("added", "removed", "changed")
 PLACE_EVENTS = ("scale", "translate", "rotate", "shear", "affine")
@@ -71,6 +76,7 @@ class Controller:
         self._canvas = LayerCanvas(self.labels, is_ours=labels is None)
         self.mailbox = Mailbox()
         self._annotator = Annotator(choice, self._canvas, self.mailbox)
+        self.tools: Tools = Tools(viewer, self.points, self.shapes)
         self._add_layers()
         self._annotator.adopt(adopt(self._prompts.read({})))
         self._connect()
@@ -164,15 +170,31 @@ class Controller:
         self._annotator.set_model(choice)
 
     def set_polarity(self, label: int) -> None:
-        """Make the next point positive (1) or negative (0)."""
-        with self.points.block_update_properties():
-            self.points.feature_defaults = {LABEL: int(label)}
+        """Make the next points positive (1) or negative (0)."""
+        self.tools.set_polarity(label)
 
-    @property
-    def polarity(self) -> int:
-        """1 if the next point is positive, 0 if it is negative."""
-        defaults = self.points.feature_defaults
-        return int(defaults[LABEL].iloc[0]) if LABEL in defaults else 1
+    def set_labels(self, labels: Labels | None) -> None:
+        """Write into another labels layer from now on, None for a new one; pending prompts stay.
+
+        What was committed stays in the former layer, and can no longer be undone here.
+
+        Raises
+        ------
+        LabelsError
+            The layer does not have the image's shape and place.
+        """
+        labels = _unwrapped(labels)
+        if labels is self.labels:
+            return
+        if labels is not None:
+            check_labels(labels, self.image_layer)
+        self._canvas.release()
+        self.labels = self._bound_or_new(labels, new_labels)
+        self._canvas = LayerCanvas(self.labels, is_ours=labels is None)
+        self._annotator.set_canvas(self._canvas)
+        if self.labels not in self.viewer.layers:
+            self.viewer.layers.insert(self.viewer.layers.index(self.preview), self.labels)
+        self.viewer.layers.selection.active = self.points
 
     def wait(self, timeout: float = 60.0) -> None:
         """Wait until nothing is pending; main thread only.
@@ -191,7 +213,7 @@ class Controller:
         if self._is_closed:
             return
         self._is_closed = True
-        _open.remove(self)
+        registry.controllers.remove(self)
         self._disconnect()
         self._annotator.close()
         self._preview.paint([])
@@ -235,18 +257,20 @@ class Controller:
             pairs.append((layer.events.data, self._on_prompt_data))
             pairs.append((layer.events.features, self._on_prompt_features))
             pairs.append((layer.events.set_data, self._on_prompt_drawn))
-        return pairs
+        return pairs + self.tools.connections()
 
     def _connect(self) -> None:
         for event, answer in self._connections():
             event.connect(answer)
-        self.points.mouse_drag_callbacks.insert(0, self._on_press)
-        _open.append(self)
+        self.points.mouse_drag_callbacks.insert(0, self.tools.on_press)
+        self._keys = Keys(self, (self.points, self.shapes, self.preview))
+        registry.controllers.append(self)
 
     def _disconnect(self) -> None:
         for event, answer in self._connections():
             event.disconnect(answer)
-        self.points.mouse_drag_callbacks.remove(self._on_press)
+        self.points.mouse_drag_callbacks.remove(self.tools.on_press)
+        self._keys.unbind()
         self._canvas.release()
 
     @contextmanager
@@ -273,13 +297,6 @@ class Controller:
         return self._prompts.view(rows, self._key, image_shape(self.image_layer, self._key))
 
     # What happens to the layers
-
-    def _on_press(self, layer: Points, event: Any) -> None:
-        """Left is positive or as chosen, right or Ctrl negative, for the point that napari adds at the release."""
-        if layer.mode == "add" and LABEL in layer.feature_defaults and event.button in (1, 2):
-            is_negative = event.button == 2 or "Control" in event.modifiers
-            with layer.block_update_properties():
-                layer.feature_defaults = {LABEL: 0 if is_negative else 1}
 
     def _on_prompt_data(self, event: Any) -> None:
         if str(event.action) in FINISHED:
@@ -339,19 +356,6 @@ def image_shape(image: Image, key: SliceKey) -> tuple[int, int]:
     return int(shape[key.displayed[0]]), int(shape[key.displayed[1]])
 
 
-_open: list[Controller] = []
-
-
-def find_controller(viewer: ViewerModel, image: Image) -> Controller | None:
-    """Return the open annotation of `image` in `viewer`, if there is one."""
-    return next((one for one in _open if one.viewer is viewer and one.image_layer is image), None)
-
-
-def open_controllers(viewer: ViewerModel) -> list[Controller]:
-    """Return the open annotations of `viewer`."""
-    return [one for one in _open if one.viewer is viewer]
-
-
 def annotate(
     viewer: ViewerModel,
     image_layer: Image | None = None,
@@ -398,6 +402,7 @@ def annotate(
     if controller is None:
         controller = Controller(viewer, image, choice, **bound)
         _hang_bell(controller)
+        registry.opened.emit(controller)
         return controller
     for name, layer in bound.items():
         if layer is not None and layer is not getattr(controller, name):

@@ -1,0 +1,87 @@
+"""What the next click or drag on the canvas means: a positive point, a negative one, or a box."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from .prompt_layers import LABEL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.components import ViewerModel
+    from napari.layers import Points, Shapes
+
+
+class Tool(Enum):
+    """The ways to prompt that have a button and a key."""
+
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    BOX = "box"
+
+
+class Tools:
+    """The modes of an annotation's prompt layers, as one choice of tool.
+
+    `changed` is emitted when another tool is in hand, whoever took it.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: ViewerModel, points: Points, shapes: Shapes) -> None:
+        self._viewer, self._points, self._shapes = viewer, points, shapes
+        defaults = points.feature_defaults
+        self._polarity = int(defaults[LABEL].iloc[0] != 0) if LABEL in defaults else 1
+
+    @property
+    def polarity(self) -> int:
+        """1 if the next point is positive, 0 if it is negative."""
+        return self._polarity
+
+    @property
+    def current(self) -> Tool | None:
+        """The tool in hand; None if the canvas does something else, say pan or select."""
+        active = self._viewer.layers.selection.active
+        if active is self._shapes and active.mode == "add_rectangle":
+            return Tool.BOX
+        if active is self._points and active.mode == "add":
+            return Tool.POSITIVE if self._polarity else Tool.NEGATIVE
+        return None
+
+    def take(self, tool: Tool) -> None:
+        """Take a tool in hand: choose its layer, and make that ready to be clicked or drawn in."""
+        layer, mode = (self._shapes, "add_rectangle") if tool is Tool.BOX else (self._points, "add")
+        layer.visible = True
+        self._viewer.layers.selection.active = layer
+        layer.mode = mode
+        if tool is not Tool.BOX:
+            self.set_polarity(int(tool is Tool.POSITIVE))
+
+    def set_polarity(self, label: int) -> None:
+        """Make the next points positive (1) or negative (0)."""
+        self._polarity = int(label)
+        self._prepare_point(self._polarity)
+        self.changed.emit()
+
+    def connections(self) -> list[tuple[Any, Callable[..., None]]]:
+        """Every signal to listen to, and who answers it."""
+        sources = (self._points.events.mode, self._shapes.events.mode, self._viewer.layers.selection.events.active)
+        return [(source, self._on_changed) for source in sources]
+
+    def on_press(self, layer: Points, event: Any) -> None:
+        """Left is as chosen, right or Ctrl negative, for the point that napari adds at the release."""
+        if layer.mode == "add" and LABEL in layer.feature_defaults and event.button in (1, 2):
+            is_negative = event.button == 2 or "Control" in event.modifiers
+            self._prepare_point(0 if is_negative else self._polarity)
+
+    def _prepare_point(self, label: int) -> None:
+        # Without the block, the points that are selected would change too, and the last one placed always is.
+        with self._points.block_update_properties():
+            self._points.feature_defaults = {LABEL: label}
+
+    def _on_changed(self) -> None:
+        self.changed.emit()
