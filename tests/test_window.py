@@ -1,4 +1,4 @@
-"""The tests' own ground: a viewer opens on every platform that they run on, and shows pixels where there is a window."""
+"""The tests' own ground: a viewer opens on every platform that they run on; pixels show where there is a window."""
 
 from __future__ import annotations
 
