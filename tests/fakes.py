@@ -111,5 +111,3 @@ class ArrayCanvas:
 
     def one_step(self) -> Any:
         return nullcontext()
-
-

@@ -1,0 +1,658 @@
+"""An annotation in a viewer model: real layers and their events, no window, a predictor that answers with disks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from fakes import PATIENCE, FakePredictor, disk
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Points, Shapes
+
+import napari_sam
+from napari_sam.bridge.controller import Controller, find_controller, open_controllers
+from napari_sam.errors import CheckpointError, ImageError, LabelsError, PromptError
+from napari_sam.pending import Phase
+from napari_sam.worker import ModelChoice
+
+SHAPE = (60, 90)
+BOX = np.array([[10, 20], [10, 50], [30, 50], [30, 20]])
+
+
+@pytest.fixture
+def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
+    fake = FakePredictor()
+    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
+    return fake
+
+
+@pytest.fixture
+def viewer() -> Iterator[ViewerModel]:
+    model = ViewerModel()
+    yield model
+    for controller in open_controllers(model):
+        controller.close()
+
+
+@pytest.fixture
+def image(viewer: ViewerModel) -> Image:
+    pixels = np.random.default_rng(0).integers(0, 4000, SHAPE, dtype=np.uint16)
+    layer = viewer.add_image(pixels, scale=(2, 3), translate=(10, -20))
+    assert isinstance(layer, Image)
+    return layer
+
+
+@pytest.fixture
+def annotator(viewer: ViewerModel, image: Image, predictor: FakePredictor) -> Controller:
+    return napari_sam.annotate(viewer, image)
+
+
+def pixels(layer: Any) -> np.ndarray[Any, Any]:
+    return np.squeeze(np.asarray(layer.data)) > 0
+
+
+def click(annotator: Controller, row: float, col: float, label: int = 1) -> None:
+    annotator.set_polarity(label)
+    annotator.points.add([(row, col)])
+    annotator.wait(PATIENCE)
+
+
+def ids(annotator: Controller) -> set[int]:
+    return set(np.unique(annotator.labels.data)) - {0}
+
+
+# The four layers
+
+
+def test_the_four_layers_lie_on_the_image(annotator: Controller, viewer: ViewerModel, image: Image) -> None:
+    for layer in (annotator.points, annotator.shapes, annotator.preview, annotator.labels):
+        assert any(layer is other for other in viewer.layers)
+        assert tuple(layer.scale) == (2, 3)
+        assert tuple(layer.translate) == (10, -20)
+    assert viewer.layers.selection.active is annotator.points
+    assert annotator.points.mode == "add"
+
+
+def test_moving_the_image_moves_the_layers(annotator: Controller, image: Image) -> None:
+    image.scale, image.translate = (4, 4), (7, 7)
+    for layer in (annotator.points, annotator.shapes, annotator.preview, annotator.labels):
+        assert tuple(layer.scale) == (4, 4)
+        assert tuple(layer.translate) == (7, 7)
+
+
+@pytest.mark.parametrize("index", [0, 3])
+def test_the_preview_lies_in_its_slice_under_any_transform(
+    viewer: ViewerModel, predictor: FakePredictor, index: int
+) -> None:
+    affine = np.array([[1, 0, 0, 3], [0, 1.2, 0.1, -4], [0, 0.2, 0.8, 9], [0, 0, 0, 1.0]])
+    layer = viewer.add_image(
+        np.zeros((5, *SHAPE), np.uint8), scale=(3, 2, 0.5), rotate=20, translate=(5, 6, 7), affine=affine
+    )
+    annotator = napari_sam.annotate(viewer, layer)
+    viewer.dims.set_point(0, layer.data_to_world((index, 30, 40))[0])
+    here = annotator._key.index[0]  # type: ignore[union-attr]
+    assert np.allclose(annotator.preview.data_to_world((0, 11, 22)), layer.data_to_world((here, 11, 22)))
+
+
+# Clicks, boxes, commits
+
+
+def test_a_click_is_answered_with_three_candidates(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    assert len(annotator.candidates) == 3
+    assert annotator.chosen == 2
+    assert (pixels(annotator.preview) == disk(SHAPE, np.array([(20, 30)]), 16)).all()
+    annotator.choose(0)
+    assert (pixels(annotator.preview) == disk(SHAPE, np.array([(20, 30)]), 4)).all()
+
+
+def test_choosing_what_is_not_offered_is_an_error(annotator: Controller) -> None:
+    with pytest.raises(IndexError, match="candidate 0 of 0"):
+        annotator.choose(0)
+    click(annotator, 20, 30)
+    with pytest.raises(IndexError, match="candidate 3 of 3"):
+        annotator.choose(3)
+
+
+def test_a_second_click_feeds_the_chosen_candidate_back(annotator: Controller, predictor: FakePredictor) -> None:
+    click(annotator, 20, 30)
+    annotator.choose(1)
+    chosen = annotator.candidates[1][0]
+    click(annotator, 22, 33, label=0)
+    assert predictor.asked[-1].mask is chosen
+    assert predictor.asked[-1].labels.tolist() == [1, 0]
+
+
+def test_the_next_object_starts_without_the_last_ones_mask(annotator: Controller, predictor: FakePredictor) -> None:
+    click(annotator, 20, 30)
+    annotator.commit()
+    click(annotator, 40, 60)
+    assert predictor.asked[-1].mask is None
+
+
+def test_a_commit_is_the_chosen_mask_under_a_new_id_and_clears_its_prompts(annotator: Controller) -> None:
+    seen: list[Any] = []
+    annotator.events.committed.connect(seen.append)
+    click(annotator, 20, 30)
+    annotator.choose(1)
+    annotator.commit()
+    assert (annotator.labels.data == disk(SHAPE, np.array([(20, 30)]), 8)).all()
+    assert len(annotator.points.data) == 0
+    assert not pixels(annotator.preview).any()
+    assert annotator.candidates == ()
+    assert seen == [(1,)]
+
+
+def test_a_box_then_a_click_are_one_object_and_two_boxes_two(annotator: Controller) -> None:
+    annotator.shapes.add_rectangles(BOX)
+    click(annotator, 20, 30)
+    annotator.commit()
+    assert ids(annotator) == {1}
+    annotator.shapes.add_rectangles([BOX + (25, 0), BOX + (25, 35)])
+    annotator.wait(PATIENCE)
+    annotator.commit()
+    assert ids(annotator) == {1, 2, 3}
+
+
+def test_a_box_is_asked_by_its_corners(annotator: Controller, predictor: FakePredictor) -> None:
+    annotator.shapes.add_rectangles(BOX)
+    annotator.wait(PATIENCE)
+    assert predictor.asked[-1].boxes.tolist() == [[10, 20, 30, 50]]
+
+
+def test_a_commit_never_overwrites_an_earlier_object(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    annotator.commit()
+    first = annotator.labels.data == 1
+    click(annotator, 20, 40)
+    annotator.commit()
+    assert (annotator.labels.data[first] == 1).all()
+    assert ids(annotator) == {1, 2}
+
+
+def test_a_commit_without_a_free_pixel_writes_nothing_and_keeps_its_prompts(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    annotator.commit()
+    click(annotator, 20, 30)
+    annotator.choose(0)
+    annotator.commit()
+    assert ids(annotator) == {1}
+    assert len(annotator.points.data) == 1
+    assert "change no pixel" in annotator.status.message
+    annotator.clear()
+    annotator.undo()
+    assert len(annotator.points.data) == 1
+
+
+def test_a_commit_before_the_answer_waits_for_it(annotator: Controller, predictor: FakePredictor) -> None:
+    predictor.may_decode.clear()
+    annotator.points.add([(20, 30)])
+    annotator.commit()
+    assert ids(annotator) == set()
+    predictor.may_decode.set()
+    annotator.wait(PATIENCE)
+    assert ids(annotator) == {1}
+
+
+def test_committing_nothing_says_so(annotator: Controller) -> None:
+    annotator.commit()
+    assert "Nothing to commit" in annotator.status.message
+
+
+# Undo and redo
+
+
+def test_undo_and_redo_of_a_commit_keep_the_id(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    annotator.commit()
+    click(annotator, 45, 70)
+    annotator.commit()
+    after = annotator.labels.data.copy()
+    annotator.undo()
+    assert ids(annotator) == {1}
+    assert len(annotator.points.data) == 0
+    annotator.redo()
+    assert (annotator.labels.data == after).all()
+
+
+def test_edits_of_prompts_are_steps_until_their_commit(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    click(annotator, 22, 31, label=0)
+    annotator.undo()
+    assert annotator.points.data.tolist() == [[20, 30]]
+    assert len(annotator.candidates) == 3
+    annotator.redo()
+    assert annotator.points.data.tolist() == [[20, 30], [22, 31]]
+    assert annotator.points.features["label"].tolist() == [1, 0]
+    annotator.undo()
+    annotator.undo()
+    assert len(annotator.points.data) == 0
+    assert not annotator.can_undo
+
+
+def test_a_new_edit_drops_what_could_be_redone(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    annotator.undo()
+    click(annotator, 40, 60)
+    assert not annotator.can_redo
+
+
+def test_undo_brings_back_moved_and_deleted_prompts(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    click(annotator, 25, 35)
+    annotator.points.data = [(20, 30), (50, 80)]
+    annotator.points.selected_data = {0}
+    annotator.points.remove_selected()
+    annotator.undo()
+    assert annotator.points.data.tolist() == [[20, 30], [50, 80]]
+    annotator.undo()
+    assert annotator.points.data.tolist() == [[20, 30], [25, 35]]
+
+
+def test_clear_is_a_step(annotator: Controller) -> None:
+    annotator.shapes.add_rectangles(BOX)
+    click(annotator, 20, 30)
+    annotator.clear()
+    assert len(annotator.points.data) == len(annotator.shapes.data) == 0
+    annotator.undo()
+    annotator.wait(PATIENCE)
+    assert len(annotator.points.data) == len(annotator.shapes.data) == 1
+    assert pixels(annotator.preview).any()
+
+
+def test_napari_own_undo_on_the_labels_does_not_break_ours(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    annotator.commit()
+    annotator.labels.undo()
+    assert ids(annotator) == set()
+    annotator.undo()
+    annotator.redo()
+    assert ids(annotator) == {1}
+
+
+# Prompts that do not count
+
+
+def test_points_outside_the_image_are_left_out_with_a_word(annotator: Controller) -> None:
+    annotator.points.add([(-30, 10)])
+    annotator.wait(PATIENCE)
+    assert "outside the image" in annotator.status.message
+    assert annotator.candidates == ()
+
+
+def test_negative_points_alone_ask_nothing(annotator: Controller, predictor: FakePredictor) -> None:
+    click(annotator, 20, 30, label=0)
+    assert predictor.asked == []
+
+
+def test_removing_the_last_prompt_clears_the_preview(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    annotator.points.selected_data = {0}
+    annotator.points.remove_selected()
+    annotator.wait(PATIENCE)
+    assert not pixels(annotator.preview).any()
+
+
+def test_changing_the_label_of_a_point_asks_again(annotator: Controller, predictor: FakePredictor) -> None:
+    click(annotator, 20, 30)
+    click(annotator, 40, 60)
+    annotator.points.features = pd.DataFrame({"label": [1, 0]})
+    annotator.wait(PATIENCE)
+    assert predictor.asked[-1].labels.tolist() == [1, 0]
+
+
+# Stacks
+
+
+@pytest.fixture
+def stack(viewer: ViewerModel, predictor: FakePredictor) -> Controller:
+    values = np.arange(5, dtype=np.float32)[:, None, None] * np.ones(SHAPE, np.float32)
+    viewer.add_image(values, scale=(5, 2, 3))
+    viewer.dims.set_current_step(0, 2)
+    annotator = napari_sam.annotate(viewer)
+    annotator.wait(PATIENCE)
+    return annotator
+
+
+def test_a_prompt_counts_in_its_slice(stack: Controller, viewer: ViewerModel) -> None:
+    stack.points.add([(2, 20, 30)])
+    stack.wait(PATIENCE)
+    assert (stack.preview.data[0] > 0).sum() == disk(SHAPE, np.array([(20, 30)]), 16).sum()
+    viewer.dims.set_current_step(0, 3)
+    stack.wait(PATIENCE)
+    assert not pixels(stack.preview).any()
+    assert stack.candidates == ()
+    stack.points.add([(3, 40, 60)])
+    stack.wait(PATIENCE)
+    stack.commit()
+    assert np.unique(np.nonzero(stack.labels.data)[0]).tolist() == [3]
+    assert stack.points.data.tolist() == [[2, 20, 30]]
+    viewer.dims.set_current_step(0, 2)
+    stack.wait(PATIENCE)
+    assert len(stack.candidates) == 3
+
+
+def test_slices_share_their_limits(stack: Controller, viewer: ViewerModel, predictor: FakePredictor) -> None:
+    viewer.dims.set_current_step(0, 4)
+    stack.wait(PATIENCE)
+    assert stack._limits is not None
+    assert stack._limits.resolved == (0, 4)
+    assert [plane.mean() for plane in predictor.encoded] == [2, 4]
+
+
+def test_a_slice_seen_before_is_not_encoded_again(
+    stack: Controller, viewer: ViewerModel, predictor: FakePredictor
+) -> None:
+    for index in (3, 2, 3):
+        viewer.dims.set_current_step(0, index)
+        stack.wait(PATIENCE)
+    assert len(predictor.encoded) == 2
+
+
+def test_transposed_axes_give_transposed_planes(stack: Controller, viewer: ViewerModel) -> None:
+    viewer.dims.order = (1, 2, 0)
+    viewer.dims.set_current_step(1, 20)
+    stack.points.add([(2, 20, 30)])
+    stack.wait(PATIENCE)
+    mask = stack.candidates[0][0]
+    assert mask.shape == (90, 5)
+    stack.commit()
+    assert set(np.nonzero(stack.labels.data)[1]) == {20}
+    assert stack.labels.data[2, 20, 30] == 1
+
+
+def test_3d_views_pause_and_2d_goes_on(stack: Controller, viewer: ViewerModel) -> None:
+    stack.points.add([(2, 20, 30)])
+    stack.wait(PATIENCE)
+    viewer.dims.ndisplay = 3
+    assert stack.status.phase is Phase.NO_IMAGE
+    viewer.dims.ndisplay = 2
+    stack.wait(PATIENCE)
+    assert pixels(stack.preview).any()
+
+
+# Layers of the user's
+
+
+def test_bound_layers_with_other_transforms_drive_the_same_path(
+    viewer: ViewerModel, image: Image, predictor: FakePredictor
+) -> None:
+    table = pd.DataFrame({"label": [1, 0], "object": ["a", "a"]})
+    world = [image.data_to_world((20, 30)), image.data_to_world((25, 35))]
+    points = viewer.add_points(world, features=table)
+    shapes = viewer.add_shapes([np.array([image.data_to_world(corner) for corner in BOX])])
+    annotator = napari_sam.annotate(viewer, image, points=points, shapes=shapes)
+    assert annotator.points is points
+    annotator.wait(PATIENCE)
+    asked = {len(one.points): one for one in predictor.asked}
+    assert asked[2].points.tolist() == [[20, 30], [25, 35]]
+    assert asked[2].labels.tolist() == [1, 0]
+    assert np.allclose(asked[0].boxes, [(10, 20, 30, 50)])
+    annotator.commit()
+    assert ids(annotator) == {1, 2}
+
+
+def test_prompts_of_bound_layers_that_were_not_committed_stay(
+    viewer: ViewerModel, image: Image, predictor: FakePredictor
+) -> None:
+    points = viewer.add_points([(-50, -50), (20, 30)], scale=(2, 3), translate=(10, -20))
+    annotator = napari_sam.annotate(viewer, image, points=points)
+    annotator.wait(PATIENCE)
+    annotator.commit()
+    assert points.data.tolist() == [[-50, -50]]
+    annotator.close()
+    assert points.visible
+    assert points.data.tolist() == [[-50, -50]]
+
+
+def test_ids_go_on_after_the_largest_of_bound_labels(
+    viewer: ViewerModel, image: Image, predictor: FakePredictor
+) -> None:
+    data = np.zeros(SHAPE, np.int32)
+    data[50:, 80:] = 41
+    labels = viewer.add_labels(data, scale=(2, 3), translate=(10, -20))
+    annotator = napari_sam.annotate(viewer, image, labels=labels)
+    click(annotator, 20, 30)
+    annotator.commit()
+    assert ids(annotator) == {41, 42}
+
+
+def test_full_bound_labels_are_an_error_and_lose_nothing(
+    viewer: ViewerModel, image: Image, predictor: FakePredictor
+) -> None:
+    data = np.zeros(SHAPE, np.uint8)
+    data[59, 89] = 255
+    annotator = napari_sam.annotate(viewer, image, labels=viewer.add_labels(data, scale=(2, 3), translate=(10, -20)))
+    click(annotator, 20, 30)
+    with pytest.raises(LabelsError, match="wider type"):
+        annotator.commit()
+    assert len(annotator.points.data) == 1
+    assert ids(annotator) == {255}
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (3, *SHAPE)])
+def test_labels_of_another_shape_are_refused(
+    viewer: ViewerModel, image: Image, predictor: FakePredictor, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(LabelsError, match="shape"):
+        napari_sam.annotate(viewer, image, labels=Labels(np.zeros(shape, int)))
+
+
+def test_labels_that_lie_elsewhere_are_refused(viewer: ViewerModel, image: Image, predictor: FakePredictor) -> None:
+    with pytest.raises(LabelsError, match="lies elsewhere"):
+        napari_sam.annotate(viewer, image, labels=Labels(np.zeros(SHAPE, int)))
+
+
+def test_layers_of_the_wrong_kind_are_refused(viewer: ViewerModel, image: Image, predictor: FakePredictor) -> None:
+    with pytest.raises(PromptError, match="give a Points layer"):
+        napari_sam.annotate(viewer, image, points=Shapes())  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="give an image layer"):
+        napari_sam.annotate(viewer, Points())  # type: ignore[arg-type]
+
+
+def test_a_viewer_without_images_is_refused(viewer: ViewerModel) -> None:
+    with pytest.raises(ImageError, match="open an image first"):
+        napari_sam.annotate(viewer)
+
+
+# Re-opening
+
+
+def test_a_reopened_object_is_replaced_under_its_id(annotator: Controller, predictor: FakePredictor) -> None:
+    click(annotator, 20, 30)
+    annotator.commit()
+    before = annotator.labels.data.copy()
+    annotator.reopen(1)
+    assert (pixels(annotator.preview) == (before == 1)).all()
+    click(annotator, 20, 40)
+    assert np.asarray(predictor.asked[-1].mask).sum() == (before == 1).sum()
+    annotator.choose(0)
+    annotator.commit()
+    assert ids(annotator) == {1}
+    assert (annotator.labels.data != before).any()
+    annotator.undo()
+    assert (annotator.labels.data == before).all()
+
+
+def test_reopening_and_committing_at_once_changes_nothing(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    annotator.commit()
+    before = annotator.labels.data.copy()
+    annotator.reopen(1)
+    annotator.commit()
+    assert (annotator.labels.data == before).all()
+    assert annotator.candidates == ()
+
+
+def test_undoing_a_click_on_a_reopened_object_shows_it_as_it_was(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    annotator.commit()
+    annotator.reopen(1)
+    shown = pixels(annotator.preview)
+    click(annotator, 20, 40)
+    annotator.undo()
+    assert (pixels(annotator.preview) == shown).all()
+
+
+def test_reopening_what_is_not_there_is_an_error(annotator: Controller) -> None:
+    with pytest.raises(LabelsError, match="object 5 has no pixel"):
+        annotator.reopen(5)
+
+
+# The background
+
+
+def test_prompts_wait_while_the_image_is_encoded(viewer: ViewerModel, image: Image, predictor: FakePredictor) -> None:
+    predictor.may_encode.clear()
+    annotator = napari_sam.annotate(viewer, image)
+    assert predictor.encoding.wait(PATIENCE)
+    annotator.points.add([(20, 30)])
+    annotator.mailbox.deliver()
+    assert annotator.status.phase is Phase.ENCODING
+    assert not pixels(annotator.preview).any()
+    predictor.may_encode.set()
+    annotator.wait(PATIENCE)
+    assert annotator.status.phase is Phase.READY
+    assert pixels(annotator.preview).any()
+
+
+def test_the_network_runs_on_one_thread_that_is_not_ours(annotator: Controller, predictor: FakePredictor) -> None:
+    click(annotator, 20, 30)
+    assert len(predictor.threads) == 1
+    assert threading.get_ident() not in predictor.threads
+
+
+def test_only_the_newest_of_many_changes_is_answered(annotator: Controller, predictor: FakePredictor) -> None:
+    annotator.wait(PATIENCE)
+    predictor.may_decode.clear()
+    annotator.points.add([(20, 30)])
+    for col in range(31, 60):
+        annotator.points.data = [(20, col)]
+    predictor.may_decode.set()
+    annotator.wait(PATIENCE)
+    assert len(predictor.asked) <= 2
+    assert predictor.asked[-1].points.tolist() == [[20, 59]]
+
+
+def test_a_failure_reaches_wait_once_and_the_busy_state_ends(
+    viewer: ViewerModel, image: Image, predictor: FakePredictor
+) -> None:
+    predictor.failure = CheckpointError("broken on purpose")
+    annotator = napari_sam.annotate(viewer, image)
+    failures: list[Exception] = []
+    annotator.events.failed.connect(failures.append)
+    with pytest.raises(CheckpointError, match="on purpose"):
+        annotator.wait(PATIENCE)
+    assert failures == [predictor.failure]
+    assert annotator.status.phase is Phase.FAILED
+    annotator.wait(PATIENCE)
+    predictor.failure = None
+    click(annotator, 20, 30)
+    assert annotator.status.phase is Phase.READY
+
+
+def test_waiting_too_long_is_a_timeout(annotator: Controller, predictor: FakePredictor) -> None:
+    predictor.may_decode.clear()
+    annotator.points.add([(20, 30)])
+    with pytest.raises(TimeoutError, match="still"):
+        annotator.wait(0.05)
+    predictor.may_decode.set()
+
+
+def test_cancelling_ends_the_encoding_and_a_prompt_starts_it_again(
+    viewer: ViewerModel, image: Image, predictor: FakePredictor
+) -> None:
+    predictor.may_encode.clear()
+    annotator = napari_sam.annotate(viewer, image)
+    assert predictor.encoding.wait(PATIENCE)
+    annotator.cancel()
+    annotator.wait(PATIENCE)
+    assert annotator.status.phase is Phase.READY
+    assert "Cancelled" in annotator.status.message
+    predictor.may_encode.set()
+    click(annotator, 20, 30)
+    assert pixels(annotator.preview).any()
+
+
+def test_removing_the_image_while_it_is_encoded_ends_everything(
+    viewer: ViewerModel, image: Image, predictor: FakePredictor
+) -> None:
+    predictor.may_encode.clear()
+    annotator = napari_sam.annotate(viewer, image)
+    assert predictor.encoding.wait(PATIENCE)
+    viewer.layers.remove(image)
+    assert annotator.is_closed
+    annotator.wait(PATIENCE)
+    assert annotator.status.phase is Phase.NO_IMAGE
+    assert predictor.encoded == []
+
+
+def test_new_pixels_are_encoded_and_prompts_answered_again(
+    annotator: Controller, image: Image, predictor: FakePredictor
+) -> None:
+    click(annotator, 20, 30)
+    image.data = np.zeros((80, 70), np.uint16)
+    annotator.wait(PATIENCE)
+    assert predictor.encoded[-1].shape == (80, 70)
+    assert annotator.candidates[0][0].shape == (80, 70)
+
+
+# Beginning and end
+
+
+def test_the_image_is_never_changed(annotator: Controller, image: Image) -> None:
+    before = image.data.copy()
+    click(annotator, 20, 30)
+    annotator.commit()
+    assert (image.data == before).all()
+    assert tuple(image.scale) == (2, 3)
+
+
+def test_annotating_twice_is_the_same_annotation(annotator: Controller, viewer: ViewerModel, image: Image) -> None:
+    assert napari_sam.annotate(viewer, image) is annotator
+    with pytest.raises(ValueError, match="annotated with other labels"):
+        napari_sam.annotate(
+            viewer, image, labels=annotator.labels.__class__(np.zeros(SHAPE, int), scale=(2, 3), translate=(10, -20))
+        )
+
+
+def test_two_viewers_do_not_share_anything(annotator: Controller, predictor: FakePredictor) -> None:
+    other = ViewerModel()
+    other.add_image(np.zeros(SHAPE))
+    second = napari_sam.annotate(other)
+    click(second, 20, 30)
+    assert annotator.candidates == ()
+    assert len(annotator.points.data) == 0
+    second.close()
+
+
+def test_another_model_answers_the_same_prompts(
+    annotator: Controller, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    click(annotator, 20, 30)
+    second = FakePredictor()
+    monkeypatch.setattr(ModelChoice, "load", lambda *_: second)
+    annotator.set_model(ModelChoice("mobile_sam"))
+    annotator.wait(PATIENCE)
+    assert second.asked[-1].points.tolist() == [[20, 30]]
+    assert len(annotator.candidates) == 3
+
+
+def test_closing_keeps_the_labels_and_hides_the_rest(annotator: Controller, viewer: ViewerModel, image: Image) -> None:
+    click(annotator, 20, 30)
+    annotator.commit()
+    click(annotator, 40, 60)
+    annotator.close()
+    annotator.close()
+    assert (annotator.labels.data == 1).any()
+    assert annotator.labels.visible
+    for layer in (annotator.points, annotator.shapes, annotator.preview):
+        assert not layer.visible
+    assert len(annotator.points.data) == 0
+    assert find_controller(viewer, image) is None
+    annotator.points.add([(1, 1)])
+    annotator.wait(1)
