@@ -1,0 +1,185 @@
+"""Real pictures from a folder, drawn ones from a seed, and the batches that both make."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from skimage import io
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from napari_sam.image_input import read_picture, resolve_rule
+from napari_sam.training.crops import CropRule, Picture, Sample, as_picture, random_sample
+from napari_sam.training.dense import dense_target
+from napari_sam.training.synthetic import draw
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Entry = dict[str, Any]
+SEED_OF_THE_SPLIT = "held aside 1"
+WHOLE_OF_DRAWN = 0.55  # drawn pictures have the input's size already, so they are shown whole more often
+
+
+class Trainset:
+    """A folder with manifest.json, images/ and masks/, read when asked for and then kept.
+
+    Parameters
+    ----------
+    folder
+        Its manifest's entries name `image` and `mask` (uint16 ids), `dataset`, `modality`, `independence_group`, and
+        whether all objects are marked (`complete`).
+    aside
+        About which share of the independence groups of each data set is held aside; at least one of four or more.
+    """
+
+    def __init__(self, folder: Path, aside: float = 0.1) -> None:
+        self.folder = Path(folder)
+        entries: list[Entry] = json.loads((self.folder / "manifest.json").read_text())["entries"]
+        self.held_aside_groups = _groups_aside(entries, aside)
+        self.held_aside = [e for e in entries if e["independence_group"] in self.held_aside_groups]
+        self.entries = [e for e in entries if e["independence_group"] not in self.held_aside_groups]
+        self._kept: dict[str, Picture] = {}
+
+    @cached_property
+    def weights(self) -> npt.NDArray[np.float64]:
+        """How often each entry is drawn: a data set with n of them gets a share that grows with the root of n."""
+        kinds = [(entry["dataset"], entry["modality"]) for entry in self.entries]
+        sizes: dict[tuple[str, str], int] = defaultdict(int)
+        for kind in kinds:
+            sizes[kind] += 1
+        weights = np.array([sizes[kind] ** -0.5 for kind in kinds])
+        result: npt.NDArray[np.float64] = weights / weights.sum()
+        return result
+
+    def picture(self, entry: Entry) -> Picture:
+        """Read an entry's picture, as the predictor would see it, and its objects."""
+        name = entry["name"]
+        if name not in self._kept:
+            image = io.imread(self.folder / entry["image"])
+            rule = resolve_rule(image)
+            rgb = read_picture(image, rule, (0, 0, *rule.shape))
+            mask = io.imread(self.folder / entry["mask"]).astype(np.int32)
+            self._kept[name] = as_picture(rgb, mask[None], bool(entry.get("complete", True)))
+        return self._kept[name]
+
+    def random_picture(self, rng: np.random.Generator) -> Picture:
+        """Return one that is not held aside."""
+        return self.picture(self.entries[int(rng.choice(len(self.entries), p=self.weights))])
+
+
+def _groups_aside(entries: list[Entry], aside: float) -> set[str]:
+    """Choose independence groups by their hash, so that the choice does not move when other data are added."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        groups[entry["dataset"]].add(entry["independence_group"])
+    chosen: set[str] = set()
+    for members in groups.values():
+        count = max(1, round(aside * len(members))) if aside and len(members) >= 4 else 0
+        chosen.update(sorted(members, key=_hash)[:count])
+    return chosen
+
+
+def _hash(name: str) -> str:
+    return hashlib.sha256(f"{SEED_OF_THE_SPLIT} {name}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B images and K objects in each; S is the input's size, masks and dense targets have half of it.
+
+    Attributes
+    ----------
+    images
+        (B, 3, S, S) uint8.
+    inside
+        (B, 1, S, S) bool, false on the padding.
+    dense
+        (B, 6, S / 2, S / 2) float32, see `dense_target`.
+    masks
+        (P, S / 2, S / 2) bool, the objects of all images.
+    owner
+        (P,) int64, which image each belongs to.
+    outside
+        (P,) float32, pixels (of the masks' size) that the crop cuts off.
+    """
+
+    images: Tensor = field(repr=False)
+    inside: Tensor = field(repr=False)
+    dense: Tensor = field(repr=False)
+    masks: Tensor = field(repr=False)
+    owner: Tensor = field(repr=False)
+    outside: Tensor = field(repr=False)
+
+    def to(self, device: torch.device) -> Batch:
+        """Return it on another device."""
+        return Batch(*(value.to(device, non_blocking=True) for value in vars(self).values()))
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Join samples into one batch."""
+    size = samples[0].image.shape[0]
+    inside = np.zeros((len(samples), 1, size, size), bool)
+    for row, sample in zip(inside, samples, strict=True):
+        row[0, : sample.extent[0], : sample.extent[1]] = True
+    masks = np.concatenate([sample.masks for sample in samples])
+    quarters = masks.reshape(len(masks), size // 2, 2, size // 2, 2).sum((2, 4))
+    dense = [dense_target(s.layer[::2, ::2], inside[i, 0, ::2, ::2], s.complete) for i, s in enumerate(samples)]
+    owner = np.repeat(np.arange(len(samples)), [len(sample.masks) for sample in samples])
+    outside = np.concatenate([sample.outside for sample in samples]) / 4
+    return Batch(
+        images=torch.from_numpy(np.stack([sample.image for sample in samples]).transpose(0, 3, 1, 2).copy()),
+        inside=torch.from_numpy(inside),
+        dense=torch.from_numpy(np.stack(dense)),
+        masks=torch.from_numpy(quarters >= 2),
+        owner=torch.from_numpy(owner),
+        outside=torch.from_numpy(outside),
+    )
+
+
+class Batches(Dataset[Batch]):
+    """Batch i depends on the seed and i alone, so that training can be taken up again anywhere.
+
+    Parameters
+    ----------
+    trainset
+        None: drawn pictures only.
+    drawn
+        Share of drawn pictures beside a trainset.
+    rank
+        Among processes that train together: each sees other batches.
+    """
+
+    def __init__(
+        self, trainset: Trainset | None, rule: CropRule, images: int, drawn: float, seed: int, rank: int = 0
+    ) -> None:
+        self.trainset, self.rule, self.images, self.seed = trainset, rule, images, [seed, rank]
+        self.drawn = drawn if trainset is not None else 1.0
+        self.drawn_rule = CropRule(rule.size, rule.objects, whole=WHOLE_OF_DRAWN, cut=rule.cut)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Make batch `index`."""
+        rng = np.random.default_rng([*self.seed, index])
+        return collate([self._sample(rng) for _ in range(self.images)])
+
+    def _sample(self, rng: np.random.Generator) -> Sample:
+        if self.trainset is None or rng.random() < self.drawn:
+            drawing = draw(rng)
+            return random_sample(rng, as_picture(drawing.image, drawing.layers), self.drawn_rule)
+        return random_sample(rng, self.trainset.random_picture(rng), self.rule)
+
+    def stream(self, start: int, processes: int = 1) -> Iterator[tuple[int, Batch]]:
+        """Yield (index, batch) from `start` on without end, made ahead by that many processes beside this one."""
+        indices = range(start, 2**31)
+        ahead = 4 if processes else None
+        loader = DataLoader(self, batch_size=None, sampler=indices, num_workers=processes, prefetch_factor=ahead)
+        yield from zip(indices, loader, strict=False)
