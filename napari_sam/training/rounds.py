@@ -1,0 +1,145 @@
+"""One training step's prompts: a first click or a box, then corrections, the mask so far fed back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_sam.training.interaction import Clicks, first_clicks, jittered_boxes, next_clicks
+from napari_sam.training.losses import candidates_loss, mask_losses, whole_iou
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from napari_sam.models.sam import Sam
+    from napari_sam.training.dataset import Batch
+
+BOXES = 0.3  # share of the steps that begin with a box
+ROUNDS = ((1, 0.2), (2, 0.2), (3, 0.25), (4, 0.15), (6, 0.2))  # how many rounds, how often
+CLEAR_MASK_AT_ONCE = 0.3  # weight of the one mask for clear prompts when it is asked after a single click
+LATER = 0.6  # weight of each round after the first
+IOU = 2.0  # weight of the predicted IoU
+FORGET, BINARY = 0.1, 0.1  # shares of the rounds in which no mask, or a bare yes or no, is fed back
+SURE = 10.0  # logit of a mask that is known, as the predictor makes it from a bool array
+
+
+@dataclass
+class Prompted:
+    """The prompts of P objects so far: `points` (P, N, 2), `labels` (P, N), `boxes` (P, 4), `fed` (P, 1, h, w)."""
+
+    points: Tensor | None = None
+    labels: Tensor | None = None
+    boxes: Tensor | None = None
+    fed: Tensor | None = None
+
+    def add(self, clicks: Clicks, device: torch.device) -> None:
+        """Give one more click for each object."""
+        points, labels = (torch.from_numpy(part).to(device) for part in clicks)
+        self.points = points if self.points is None else torch.cat([self.points, points], dim=1)
+        self.labels = labels if self.labels is None else torch.cat([self.labels, labels], dim=1)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What changes as training goes on, from 0 to 1: the best candidate's share, the sharpness of the mask loss."""
+
+    best_share: float
+    sharpness: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """n masks at the size of the targets (P, n, H, W), as logits (P, n, h, w), and their predicted IoU (P, n).
+
+    n is 4 where the prompt is ambiguous, else 1: the mask for clear prompts alone.
+    """
+
+    masks: Tensor
+    low: Tensor
+    iou: Tensor
+
+
+def ask(sam: Sam, features: Tensor, prompted: Prompted, size: int, ambiguous: bool) -> Answer:
+    """Decode prompts; masks are enlarged to (size, size)."""
+    count = 4 if ambiguous else 1
+    grid = (features.shape[-2], features.shape[-1])
+    sparse, dense = sam.prompt_encoder(grid, prompted.points, prompted.labels, prompted.boxes, prompted.fed)
+    low, iou = sam.mask_decoder(features, sam.prompt_encoder.dense_pe(grid), sparse, dense)
+    low, iou = low[:, :count], iou[:, :count]
+    masks = F.interpolate(low, size=(size, size), mode="bilinear", align_corners=False)
+    return Answer(masks, low, iou)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a step's prompts go: how many rounds, and whether the first is a box."""
+
+    rounds: int
+    box: bool
+
+
+def random_course(rng: np.random.Generator, young: bool) -> Course:
+    """Choose one; a `young` network, whose masks cannot be corrected yet, gets two rounds at most."""
+    rounds = int(rng.choice([n for n, _ in ROUNDS], p=[p for _, p in ROUNDS]))
+    return Course(min(rounds, 2) if young else rounds, bool(rng.random() < BOXES))
+
+
+def train_rounds(
+    sam: Sam, features: Tensor, batch: Batch, pace: Pace, course: Course, rng: np.random.Generator
+) -> dict[str, float]:
+    """Go through the rounds of one batch and add up gradients, in the decoder and in `features` (B, C, h, w), a leaf.
+
+    Each round is differentiated at once, so that memory does not grow with their number.
+
+    Returns
+    -------
+    Mean losses and IoU of the first and the last round, for the log.
+    """
+    known = batch.inside[batch.owner, 0, ::2, ::2]
+    truth = batch.masks.cpu().numpy()
+    prompted = _begin(rng, truth, course.box, batch.images.device)
+    seen: dict[str, float] = {}
+    for number in range(course.rounds):
+        ambiguous = number == 0 and not course.box
+        answer = ask(sam, features[batch.owner], prompted, truth.shape[-1], ambiguous)
+        loss, chosen = _round_loss(answer, batch, known, ambiguous, pace)
+        (loss * (1.0 if number == 0 else LATER)).backward()  # type: ignore[no-untyped-call]
+        rows = torch.arange(len(chosen), device=chosen.device)
+        masks = answer.masks.detach()[rows, chosen]
+        reached = whole_iou(masks[:, None], batch.masks, known, batch.outside).mean().item()
+        seen |= {"last": reached} if number else {"loss": loss.item(), ("box" if course.box else "click"): reached}
+        if number + 1 < course.rounds:
+            prompted.add(next_clicks(rng, truth, ((masks > 0) & known).cpu().numpy()), masks.device)
+            prompted.fed = _fed_back(rng, answer.low.detach()[rows, chosen][:, None])
+    return seen
+
+
+def _begin(rng: np.random.Generator, truth: npt.NDArray[np.bool_], box: bool, device: torch.device) -> Prompted:
+    prompted = Prompted()
+    if box:
+        prompted.boxes = torch.from_numpy(jittered_boxes(rng, truth)).to(device)
+    else:
+        prompted.add(first_clicks(rng, truth), device)
+    return prompted
+
+
+def _round_loss(answer: Answer, batch: Batch, known: Tensor, ambiguous: bool, pace: Pace) -> tuple[Tensor, Tensor]:
+    """Return the loss, and for each object the mask that a person would get: the best by predicted IoU."""
+    masks = mask_losses(answer.masks, batch.masks, known, pace.sharpness)
+    iou_loss = F.mse_loss(answer.iou, whole_iou(answer.masks.detach(), batch.masks, known, batch.outside))
+    if not ambiguous:
+        return masks.mean() + IOU * iou_loss, torch.zeros_like(batch.owner)
+    loss = candidates_loss(masks[:, 1:], pace.best_share).mean() + CLEAR_MASK_AT_ONCE * masks[:, 0].mean()
+    return loss + IOU * iou_loss, 1 + answer.iou.detach()[:, 1:].argmax(dim=1)
+
+
+def _fed_back(rng: np.random.Generator, low: Tensor) -> Tensor | None:
+    chance = rng.random()
+    if chance < FORGET:
+        return None
+    return torch.where(low > 0, SURE, -SURE) if chance < FORGET + BINARY else low
