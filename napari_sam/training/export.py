@@ -1,0 +1,59 @@
+"""From a run to a weights file: the running mean in float16, with what it was made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from napari_sam.models.sam import build_sam
+from napari_sam.models.specs import SPECS
+from napari_sam.training.checkpoint import FILE
+
+
+def export_run(run: Path, target: Path, spec: str, **about: str) -> Path:
+    """Write the running mean of a run's weights; see `export_weights`."""
+    parts = torch.load(Path(run) / FILE, map_location="cpu", weights_only=True)
+    state = parts["state"]
+    known = {"steps": str(state["step"]), "training_minutes": f"{state['seconds'] / 60:.0f}"}
+    return export_weights(parts["average"], target, spec, **(known | about))
+
+
+def export_weights(weights: dict[str, Tensor], target: Path, spec: str, **about: str) -> Path:
+    """Write a state dict of `spec` as float16 safetensors.
+
+    Parameters
+    ----------
+    weights
+        All weights and buffers; integers (the counters of batch norm) are kept as they are.
+    about
+        Written to the file's metadata beside the spec's name.
+
+    Raises
+    ------
+    RuntimeError
+        The weights do not fit the spec.
+    """
+    from safetensors.torch import save_file  # here and below: training alone must do without this library
+
+    build_sam(SPECS[spec]).load_state_dict(weights)
+    half = {
+        name: (value.half() if value.is_floating_point() else value).contiguous().cpu()
+        for name, value in weights.items()
+    }
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".part")
+    save_file(half, partial, metadata={"spec": spec, **about})
+    partial.replace(target)
+    return target
+
+
+def load_weights(path: Path, network: nn.Module) -> dict[str, str]:
+    """Load an exported file into a network, strictly; returns the file's metadata."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118  it is no dict
+        return dict(file.metadata() or {})

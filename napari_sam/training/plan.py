@@ -1,0 +1,74 @@
+"""What a training run is to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """One training run.
+
+    Attributes
+    ----------
+    out
+        Folder of the run: checkpoints, log, learning curve.
+    trainset
+        Folder of real pictures with manifest.json, or None for drawn ones alone.
+    minutes
+        Wall time of the whole run, over all its resumptions; the learning rate falls along it.
+    steps
+        If given, this many steps instead of `minutes`, which makes a run repeatable.
+    spec
+        Architecture, a key of `napari_sam.models.specs.SPECS`.
+    weights
+        Checkpoint (of `export_weights`) to start from; the dense warm-up is then left out.
+    resume
+        Take up the run in `out` if there is one.
+    images, objects
+        Images in a batch, and objects in each at most.
+    drawn
+        Share of drawn pictures beside real ones.
+    warm_up
+        Share of the run in which the encoder learns the dense task alone.
+    best_after
+        Prompted steps after which only the best of the three candidates learns.
+    save_every, evaluate_every
+        Minutes between checkpoints, and between evaluations on what is held aside (0: none).
+    threads
+        CPU threads of the networks (0: as torch chooses).
+    together
+        Processes of one thread each that share the images of a batch, instead of `threads`.
+    processes
+        Processes beside each of these that make its batches (0: it does so itself).
+    """
+
+    out: Path
+    trainset: Path | None = None
+    minutes: float = 60.0
+    steps: int | None = None
+    spec: str = "default"
+    weights: Path | None = None
+    resume: bool = False
+    images: int = 8
+    objects: int = 5
+    drawn: float = 0.35
+    learning_rate: float = 6e-4
+    warm_up_rate: float = 1e-3
+    warm_up: float = 0.1
+    best_after: int = 600
+    decay: float = 0.999
+    save_every: float = 2.0
+    evaluate_every: float = 10.0
+    threads: int = 0
+    together: int = 1
+    processes: int = 1
+    seed: int = 0
+
+    def rises(self) -> int:
+        """Return the number of steps over which the learning rate rises at the start of a phase."""
+        return 50 if self.steps is None else max(1, self.steps // 20)

@@ -1,0 +1,109 @@
+"""The loop at toy size: it learns something, can be taken up again, and its weights can be exported."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from napari_sam.models.sam import build_sam
+from napari_sam.models.specs import SPECS
+from napari_sam.training import TrainingPlan, train
+from napari_sam.training.checkpoint import FILE, Average
+from napari_sam.training.export import export_run, load_weights
+from napari_sam.training.rounds import random_course
+from napari_sam.training.team import Team
+
+TOY = "toy_tiny_vit"
+
+
+@pytest.fixture
+def plan(tmp_path):
+    return TrainingPlan(tmp_path / "run", steps=2, spec=TOY, images=2, objects=2, warm_up=0.4, processes=0)
+
+
+def state(folder):
+    return torch.load(folder / FILE, weights_only=True)
+
+
+def test_two_steps_change_the_weights_and_leave_a_record(plan):
+    folder = train(plan)
+    parts = state(folder)
+    assert parts["state"]["step"] == 2
+    assert parts["state"]["prompted_steps"] == 1
+    assert (folder / "curve.png").exists()
+    assert (folder / "plan.json").exists()
+    torch.manual_seed(plan.seed)
+    fresh = build_sam(SPECS[TOY]).state_dict()
+    assert any((parts["networks"][f"sam.{name}"] != value).any() for name, value in fresh.items())
+
+
+def test_a_run_taken_up_again_equals_one_that_was_not_stopped(plan, tmp_path):
+    plan = replace(plan, steps=3, warm_up=0.0)
+    whole = state(train(plan))
+    # Stopped before its last step: the same plan, whose clock says that it is over.
+    stopped = replace(plan, out=tmp_path / "stopped")
+    run = train_until(stopped, 1)
+    resumed = state(train(replace(stopped, resume=True)))
+    assert run == 1
+    for part in ("networks", "average"):
+        for name, value in whole[part].items():
+            torch.testing.assert_close(resumed[part][name], value, msg=name)
+
+
+def train_until(plan, steps):
+    """Train, save and leave after so many steps; the plan's own end sets the pace."""
+    from napari_sam.training.loop import _Run
+
+    class Stopped(_Run):
+        def _progress(self):
+            return 1.0 if self.state.step >= steps else super()._progress()
+
+    run = Stopped(plan, Team())
+    run.carry_out()
+    return run.state.step
+
+
+def test_export_round_trip(plan, tmp_path):
+    folder = train(plan)
+    path = export_run(folder, tmp_path / "weights" / "toy.safetensors", TOY, licence="BSD-3-Clause")
+    sam = build_sam(SPECS[TOY])
+    about = load_weights(path, sam)
+    assert about["spec"] == TOY
+    assert about["licence"] == "BSD-3-Clause"
+    assert about["steps"] == "2"
+    average = state(folder)["average"]
+    for name, value in sam.state_dict().items():
+        expected = average[name].half().to(value.dtype) if value.is_floating_point() else average[name]
+        assert torch.equal(value, expected), name
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_export_refuses_weights_of_another_size(tmp_path, plan):
+    folder = train(plan)
+    with pytest.raises(RuntimeError):
+        export_run(folder, tmp_path / "toy.safetensors", "toy_vit")
+
+
+def test_training_may_start_from_weights(plan, tmp_path):
+    path = export_run(train(plan), tmp_path / "toy.safetensors", TOY)
+    second = replace(plan, out=tmp_path / "second", weights=path, steps=1)
+    assert state(train(second))["state"]["prompted_steps"] == 1
+
+
+def test_the_running_mean_follows_fast_at_first():
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(network.weight)
+    average = Average(network, 0.999)
+    torch.nn.init.ones_(network.weight)
+    average.update(network)
+    assert 0.5 < float(average.state["weight"]) < 1
+
+
+def test_a_young_network_gets_two_rounds_at_most():
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    assert max(random_course(rng, young=True).rounds for _ in range(50)) == 2
+    assert max(random_course(rng, young=False).rounds for _ in range(50)) == 6
