@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from skimage.draw import disk
-from skimage.morphology import dilation, footprint_rectangle
+from skimage.morphology import dilation
 from skimage.segmentation import find_boundaries
 
 from .geometry import whole
@@ -48,4 +48,4 @@ def outlined(image: Any, rule: PictureRule, mask: NDArray[np.bool_], prompts: Pr
 
 def _grown(line: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
     """Return `line` with `by` more pixels on every side."""
-    return np.asarray(dilation(line, footprint_rectangle((2 * by + 1, 2 * by + 1))), bool) if by else line
+    return np.asarray(dilation(line, np.ones((2 * by + 1, 2 * by + 1))), bool) if by else line
