@@ -14,22 +14,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal, SignalGroup
 
-from .errors import Cancelled, LabelsError
+from .errors import LabelsError
 from .geometry import Frame, whole
-from .history import CommitStep, History, LabelCanvas, PromptStep, Write
+from .history import CommitStep, History, LabelCanvas, PromptStep, Write, write_objects
 from .masks import Mask, MaskResult
 from .pending import Answer, ImageSource, PendingObject, Phase, SliceState, Status
 from .prompt_rows import LOOSE, PromptView, Rows, apply, changes
-from .worker import Job, Mailbox, ModelChoice, Priority, Worker, pool
+from .questions import Questions
+from .worker import Job, Mailbox, ModelChoice, Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Hashable
 
     from .embedding import ImageEmbedding
     from .predictor import Predictor
 
 KEPT_EMBEDDINGS = 32
 REOPENED_SIZE = 256
+ENCODE = "encode"
 
 
 class AnnotatorEvents(SignalGroup):
@@ -65,13 +67,10 @@ class Annotator:
         self.rows: Rows = {}
         self._noted: Rows = {}
         self.active: Hashable | None = None
-        self.choice = choice
-        self._worker: Worker | None = pool.acquire(choice)
+        self._questions = Questions(choice, self.mailbox, self._on_settled, self._report)
         self._slices: OrderedDict[Hashable, SliceState] = OrderedDict()
         self._shown: SliceState | None = None
         self._view = PromptView()
-        self._jobs: dict[Hashable, Job] = {}
-        self._fraction: float | None = None
         self._message = ""
         self._error: Exception | None = None
         self._failures: list[Exception] = []
@@ -83,11 +82,8 @@ class Annotator:
         """Go on with another model: the slice shown is encoded again, and its prompts are answered again."""
         if choice == self.choice and self._error is None:
             return
-        self._cancel_jobs()
-        old_choice, old_worker = self.choice, self._worker
-        self.choice, self._worker = choice, pool.acquire(choice)
-        if old_worker is not None:
-            pool.release(old_choice, old_worker)
+        self._commit_wanted = False
+        self._questions.turn_to(choice)
         for state in self._slices.values():
             state.embedding = None
             for record in state.objects.values():
@@ -175,7 +171,7 @@ class Annotator:
         unanswered = [(k, record) for k, record in self._shown.objects.items() if not record.is_answered]
         if self._error is None and unanswered:
             for key, record in unanswered:
-                if not self._jobs.keys() & {"encode", ("decode", key)}:
+                if ENCODE not in self._questions and ("decode", key) not in self._questions:
                     self._ask(self._shown, key, record)
             self._commit_wanted = True
             return self._say("Will commit as soon as the mask is there.")
@@ -196,9 +192,7 @@ class Annotator:
         self._commit_wanted = False
         step = self.history.undo()
         if isinstance(step, CommitStep):
-            with self.canvas.one_step():
-                for write in reversed(step.writes):
-                    write.undo(self.canvas)
+            step.undo(self.canvas)
         elif step is not None:
             self._change_rows(step.before())
         self._say("" if step is not None else "Nothing to undo.")
@@ -207,9 +201,7 @@ class Annotator:
         """Do again what was undone last."""
         step = self.history.redo()
         if isinstance(step, CommitStep):
-            with self.canvas.one_step():
-                for write in step.writes:
-                    write.redo(self.canvas)
+            step.redo(self.canvas)
         elif step is not None:
             self._change_rows(step.after())
         self._say("" if step is not None else "Nothing to redo.")
@@ -242,16 +234,17 @@ class Annotator:
 
     def close(self) -> None:
         """Cancel everything and let the model go; safe to call again."""
-        if self._worker is None:
-            return
-        self._cancel_jobs()
-        self._worker.cancel(self.mailbox)
-        pool.release(self.choice, self._worker)
-        self._worker, self._shown = None, None
-        self._slices.clear()
-        self.events.closed.emit()
+        if self._questions.close():
+            self._shown, self._commit_wanted = None, False
+            self._slices.clear()
+            self.events.closed.emit()
 
     # What there is to see
+
+    @property
+    def choice(self) -> ModelChoice:
+        """The model, device and precision in use."""
+        return self._questions.choice
 
     @property
     def candidates(self) -> tuple[tuple[Mask, float], ...]:
@@ -269,6 +262,16 @@ class Annotator:
         return None if record is None or record.answer is None else record.answer.chosen
 
     @property
+    def has_objects(self) -> bool:
+        """Whether the slice shown has objects that are not committed, answered or not."""
+        return self._shown is not None and bool(self._shown.objects)
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether the slice shown has prompts, those that say nothing yet among them, or re-opened objects."""
+        return self.has_objects or bool(self._view.rows)
+
+    @property
     def pending_masks(self) -> list[tuple[Mask, bool]]:
         """The chosen mask of every pending object of the slice shown, and whether the object is the active one."""
         if self._shown is None:
@@ -284,17 +287,18 @@ class Annotator:
             return Status(Phase.NO_IMAGE, message=self._message)
         if self._error is not None:
             return Status(Phase.FAILED, message=str(self._error), error=self._error)
-        if self._jobs and self._worker is not None and self._worker.is_loading:
-            return Status(Phase.LOADING, self._worker.load_fraction or None, f"Loading {self.choice.model}")
-        if "encode" in self._jobs:
-            return Status(Phase.ENCODING, self._fraction, self._message or "Encoding the image")
-        if self._jobs:
+        questions = self._questions
+        if questions.is_loading:
+            return Status(Phase.LOADING, questions.fraction, f"Loading {self.choice.model}")
+        if ENCODE in questions:
+            return Status(Phase.ENCODING, questions.fraction, self._message or "Encoding the image")
+        if questions:
             return Status(Phase.DECODING, message=self._message)
         return Status(Phase.READY, message=self._message or self._view.note or self._ready_message())
 
     def is_busy(self) -> bool:
         """Whether something is asked and not answered yet."""
-        return bool(self._jobs) or self._commit_wanted
+        return bool(self._questions) or self._commit_wanted
 
     def wait(self, timeout: float = 60.0) -> None:
         """Make the calls that wait in the mailbox until nothing is pending; main thread only.
@@ -350,7 +354,7 @@ class Annotator:
 
     def _encode_shown(self) -> None:
         state = self._shown
-        if state is None or state.embedding is not None or "encode" in self._jobs:
+        if state is None or state.embedding is not None or ENCODE in self._questions:
             return
         source, started = state.source, time.monotonic()
 
@@ -365,8 +369,7 @@ class Annotator:
                 if not record.is_answered:
                     self._ask(state, key, record)
 
-        self._fraction = None
-        self._submit("encode", Priority.ENCODE, work, done, self._on_progress)
+        self._questions.ask(ENCODE, Priority.ENCODE, work, done)
 
     def _ask(self, state: SliceState, key: Hashable, record: PendingObject) -> None:
         """Put an object's prompts to the decoder; the image is encoded first if it has not been."""
@@ -383,8 +386,8 @@ class Annotator:
             self._take(record, Answer(asked, result, result.best))
             self._refine(state, key, record, embedding)
 
-        self._cancel_job(("refine", key))
-        return self._submit(("decode", key), Priority.DECODE, work, done)
+        self._questions.drop(("refine", key))
+        return self._questions.ask(("decode", key), Priority.DECODE, work, done)
 
     def _refine(self, state: SliceState, key: Hashable, record: PendingObject, embedding: ImageEmbedding) -> None:
         """Look again where it helps, with what there was already answered."""
@@ -401,55 +404,32 @@ class Annotator:
                 record.embedding, result = refined
                 self._take(record, Answer(asked, result, result.best))
 
-        self._submit(("refine", key), Priority.ENCODE, work, done)
+        self._questions.ask(("refine", key), Priority.ENCODE, work, done)
 
     def _take(self, record: PendingObject, answer: Answer) -> None:
         if record.asked is answer.prompts:
             record.take(answer)
             self.events.mask_changed.emit()
 
-    def _submit(
-        self,
-        key: Hashable,
-        priority: Priority,
-        work: Callable[[Predictor, Job], Any],
-        take: Callable[[Any], None],
-        on_progress: Callable[[float], None] | None = None,
-    ) -> None:
-        """Give the worker a job; its result is taken unless a newer job with the same key came meanwhile."""
-        if self._worker is None:
-            return
-
-        def done(result: Any, error: Exception | None) -> None:
-            if self._jobs.get(key) is not job:
-                return
-            del self._jobs[key]
-            if error is None:
-                take(result)
-            elif not isinstance(error, Cancelled):
-                self._fail(error)
-            self._settle()
-
-        job = Job((id(self), key), priority, work, done, self.mailbox, on_progress or self._on_progress)
-        self._jobs[key] = job
-        self._worker.submit(job)
-
-    def _cancel_job(self, key: Hashable) -> None:
-        if (job := self._jobs.pop(key, None)) is not None:
-            job.cancel()
-
     def _cancel_questions(self, key: Hashable) -> None:
         """Stop asking about an object."""
         for kind in ("decode", "refine"):
-            self._cancel_job((kind, key))
+            self._questions.drop((kind, key))
 
     def _cancel_jobs(self) -> None:
-        for key in list(self._jobs):
-            self._cancel_job(key)
+        self._questions.drop_all()
         self._commit_wanted = False
 
-    def _on_progress(self, fraction: float) -> None:
-        self._fraction = fraction
+    def _on_settled(self, error: Exception | None) -> None:
+        """After an answer: commit if that was asked for and everything is answered, and say how things are."""
+        if error is not None:
+            self._fail(error)
+        elif self._commit_wanted and not self._questions:
+            self._commit_wanted = False
+            try:
+                self._commit_now()
+            except LabelsError as failure:  # nobody's call stands behind this one
+                self._fail(failure)
         self._report()
 
     def _fail(self, error: Exception) -> None:
@@ -457,55 +437,31 @@ class Annotator:
         self._failures.append(error)
         self.events.failed.emit(error)
 
-    def _settle(self) -> None:
-        """After an answer: commit if that was asked for and everything is answered, and say how things are."""
-        if self._commit_wanted and not self._jobs:
-            self._commit_wanted = False
-            try:
-                self._commit_now()
-            except LabelsError as error:  # nobody's call stands behind this one
-                self._fail(error)
-        self._report()
-
     # Commits
 
     def _commit_now(self) -> None:
         state = self._shown
         if state is None:
             return
-        writes, finished = [], []
-        with self.canvas.one_step():
-            for key, record in state.objects.items():
-                write = self._plan(state, record)
-                if write is not None and (not write.is_empty or record.object_id is not None):
-                    write.redo(self.canvas)
-                    finished.append(key)
-                    writes += [] if write.is_empty else [write]
-        if finished:
-            self._finish(state, finished, writes)
+        chosen = {k: (one.answer.mask, one.object_id) for k, one in state.objects.items() if one.answer is not None}
+        writes = write_objects(self.canvas, state.source.key, chosen)
+        if writes:
+            self._finish(state, writes)
         left = len(state.objects)
         self._say(f"{left} object{'s' * (left != 1)} would change no pixel and stay pending." if left else "")
 
-    def _plan(self, state: SliceState, record: PendingObject) -> Write | None:
-        if record.answer is None:
-            return None
-        is_open = record.object_id is not None
-        mask = record.answer.mask
-        object_id = record.object_id if record.object_id is not None else self.canvas.next_id() if mask.area else 0
-        return Write.of(self.canvas, state.source.key, object_id, mask, replacing=is_open)
-
-    def _finish(self, state: SliceState, keys: list[Hashable], writes: list[Write]) -> None:
+    def _finish(self, state: SliceState, writes: dict[Hashable, Write]) -> None:
         """Note a commit as one step, and clear the prompts of what was written."""
-        for key in keys:
+        for key in writes:
             self._cancel_questions(key)
-        rows = {row_id for key in keys for row_id in state.objects.pop(key).rows}
+        rows = {row_id for key in writes for row_id in state.objects.pop(key).rows}
         self.history.fold(rows)
-        if writes:
-            self.history.push(CommitStep(tuple(writes)))
+        if changed := tuple(write for write in writes.values() if not write.is_empty):
+            self.history.push(CommitStep(changed))
         self.active = None
         self._change_rows(dict.fromkeys(rows))
         self.events.mask_changed.emit()
-        self.events.committed.emit(tuple(write.object_id for write in writes))
+        self.events.committed.emit(tuple(write.object_id for write in writes.values()))
 
     # Words
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from .errors import LabelsError
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Mapping
     from contextlib import AbstractContextManager
@@ -28,7 +30,7 @@ class LabelCanvas(Protocol):
         """Give the pixels `where` inside the box the id `object_id`, 0 for background."""
 
     def next_id(self) -> int:
-        """Return an id that nothing in the labels has yet."""
+        """Return an id that nothing in the labels has, nor had since they were opened."""
 
     def one_step(self) -> AbstractContextManager[None]:
         """Make what is written inside one step of the layer's own history."""
@@ -81,6 +83,18 @@ class CommitStep:
 
     writes: tuple[Write, ...]
 
+    def undo(self, canvas: LabelCanvas) -> None:
+        """Take all of them back."""
+        with canvas.one_step():
+            for write in reversed(self.writes):
+                write.undo(canvas)
+
+    def redo(self, canvas: LabelCanvas) -> None:
+        """Write all of them again, under the ids that they had."""
+        with canvas.one_step():
+            for write in self.writes:
+                write.redo(canvas)
+
 
 @dataclass(frozen=True, eq=False)
 class PromptStep:
@@ -103,6 +117,29 @@ class PromptStep:
 
 
 Step = CommitStep | PromptStep
+
+
+def write_objects(
+    canvas: LabelCanvas, key: Hashable, objects: Mapping[Hashable, tuple[Mask, int | None]]
+) -> dict[Hashable, Write]:
+    """Write masks into the slice `key`, each under its own id or, if that is None, a new one; all of them or none.
+
+    Earlier objects keep their pixels. A new object without a free pixel is not written and not returned.
+    """
+    writes: dict[Hashable, Write] = {}
+    with canvas.one_step():
+        try:
+            for name, (mask, own_id) in objects.items():
+                object_id = canvas.next_id() if own_id is None else own_id
+                write = Write.of(canvas, key, object_id, mask, replacing=own_id is not None)
+                if not write.is_empty or own_id is not None:
+                    write.redo(canvas)
+                    writes[name] = write
+        except LabelsError:
+            for write in reversed(writes.values()):
+                write.undo(canvas)
+            raise
+    return writes
 
 
 class History:

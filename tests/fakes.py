@@ -92,7 +92,6 @@ class ArrayCanvas:
     def __init__(self, shape: tuple[int, int]) -> None:
         self.shape = shape
         self.planes: dict[Any, np.ndarray[Any, Any]] = {}
-        self.ids = 0
 
     def plane(self, key: Any) -> np.ndarray[Any, Any]:
         return self.planes.setdefault(key, np.zeros(self.shape, np.uint16))
@@ -106,8 +105,7 @@ class ArrayCanvas:
         self.plane(key)[row0:row1, col0:col1][where] = object_id
 
     def next_id(self) -> int:
-        self.ids += 1
-        return self.ids
+        return max((int(plane.max()) for plane in self.planes.values()), default=0) + 1
 
     def one_step(self) -> Any:
         return nullcontext()

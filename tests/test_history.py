@@ -68,7 +68,7 @@ def test_a_write_under_another_object_is_empty(canvas: ArrayCanvas) -> None:
 
 def step(*row_ids: int) -> PromptStep:
     row = PromptRow("point", np.zeros(2))
-    return PromptStep({row_id: (None, row) for row_id in row_ids})
+    return PromptStep(dict.fromkeys(row_ids, (None, row)))
 
 
 def test_a_commit_folds_the_edits_of_its_rows_alone() -> None:

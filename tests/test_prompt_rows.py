@@ -39,7 +39,7 @@ def test_rows_keep_their_ids_when_one_before_them_is_removed() -> None:
 def test_a_moved_row_keeps_its_id_and_a_new_one_gets_another() -> None:
     first = aligned({}, point(1, 1))
     second = aligned(first, point(1, 5), point(9, 9))
-    assert list(second)[0] == next(iter(first))
+    assert next(iter(second)) == next(iter(first))
     assert len(second) == 2
 
 

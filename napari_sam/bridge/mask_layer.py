@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,7 @@ from ..errors import LabelsError
 from .image_source import SliceKey, full_resolution, placed_like
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Sequence
 
     from napari.layers import Image
     from numpy.typing import NDArray
@@ -105,20 +105,19 @@ class LayerCanvas:
         self._make_room(object_id)
         rows, cols = np.nonzero(where)
         self.layer.data_setitem(key.coordinates(rows + box[0], cols + box[1]), object_id)
-        if self._largest is not None:
-            self._largest = max(self._largest, object_id)
+        self._largest = None if self._largest is None else max(self._largest, object_id)
 
     def next_id(self) -> int:
-        """Return one more than the largest id in the layer."""
+        """Return one more than the largest id in the layer, or that was written into it."""
         if self._largest is None:
             self._largest = int(np.max(self.layer.data, initial=0))
-        self._largest += 1
-        return self._largest
+        return self._largest + 1
 
-    def one_step(self) -> AbstractContextManager[None]:
-        """Group writes into one step of the layer's own history."""
-        grouped: AbstractContextManager[None] = self.layer.block_history()
-        return grouped
+    @contextmanager
+    def one_step(self) -> Iterator[None]:
+        """Group writes into one step of the layer's own history; we know of the ids that we write ourselves."""
+        with self.layer.events.paint.blocker(self._on_pixels_changed), self.layer.block_history():
+            yield
 
     def release(self) -> None:
         """Stop listening to the layer."""

@@ -51,6 +51,10 @@ def annotator(viewer: ViewerModel, image: Image, predictor: FakePredictor) -> Co
     return napari_sam.annotate(viewer, image)
 
 
+def shifted(rows: float, cols: float) -> np.ndarray[Any, Any]:
+    return np.add(BOX, (rows, cols))
+
+
 def pixels(layer: Any) -> np.ndarray[Any, Any]:
     return np.squeeze(np.asarray(layer.data)) > 0
 
@@ -152,7 +156,7 @@ def test_a_box_then_a_click_are_one_object_and_two_boxes_two(annotator: Controll
     click(annotator, 20, 30)
     annotator.commit()
     assert ids(annotator) == {1}
-    annotator.shapes.add_rectangles([BOX + (25, 0), BOX + (25, 35)])
+    annotator.shapes.add_rectangles([(*BOX, 25, 0), (*BOX, 25, 35)])
     annotator.wait(PATIENCE)
     annotator.commit()
     assert ids(annotator) == {1, 2, 3}
@@ -432,6 +436,18 @@ def test_full_bound_labels_are_an_error_and_lose_nothing(
         annotator.commit()
     assert len(annotator.points.data) == 1
     assert ids(annotator) == {255}
+
+
+def test_a_commit_writes_all_its_objects_or_none(viewer: ViewerModel, image: Image, predictor: FakePredictor) -> None:
+    data = np.zeros(SHAPE, np.uint8)
+    data[59, 89] = 254
+    annotator = napari_sam.annotate(viewer, image, labels=viewer.add_labels(data, scale=(2, 3), translate=(10, -20)))
+    annotator.shapes.add_rectangles([BOX, (*BOX, 25, 35)])
+    annotator.wait(PATIENCE)
+    with pytest.raises(LabelsError, match="wider type"):
+        annotator.commit()
+    assert ids(annotator) == {254}
+    assert len(annotator.shapes.data) == 2
 
 
 @pytest.mark.parametrize("shape", [(9, 9), (3, *SHAPE)])
