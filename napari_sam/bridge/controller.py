@@ -134,8 +134,13 @@ class Controller:
 
     @property
     def has_pending(self) -> bool:
-        """Whether the slice shown has objects that a commit would write."""
-        return bool(self._annotator.pending_masks)
+        """Whether the slice shown has objects that a commit would write, now or as soon as they are answered."""
+        return self._annotator.has_objects
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether the slice shown has something that `clear` would remove."""
+        return self._annotator.has_prompts
 
     def choose(self, index: int) -> None:
         """Choose a candidate of the active object by its index in `candidates`; `IndexError` if there is none."""

@@ -62,9 +62,10 @@ class Keys:
         self._before.append((layer, binding, layer.keymap.get(binding)))
 
         def pressed(layer: Layer) -> None:
-            # While a polygon is drawn these keys finish it, as everywhere in napari.
-            if key in FINISH_DRAWING and self._is_drawing and isinstance(layer, Shapes):
-                type(layer).class_keymap[binding](layer)
+            # While a polygon is drawn these keys finish it, as everywhere in napari; its window binds them to that.
+            finish = type(layer).class_keymap.get(binding)
+            if key in FINISH_DRAWING and self._is_drawing and isinstance(layer, Shapes) and finish is not None:
+                finish(layer)
             else:
                 KEYS[key](self._controller)
 

@@ -21,10 +21,11 @@ class Bell(QObject):
     def __init__(self, window: QWidget, mailbox: Mailbox, close: Callable[[], None]) -> None:
         super().__init__(window)
         self._window, self._mailbox, self._close = window, mailbox, close
-        self.rung.connect(mailbox.deliver, Qt.ConnectionType.QueuedConnection)
+        self.rung.connect(mailbox.deliver, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg]
         window.installEventFilter(self)
         window.destroyed.connect(self._end)
-        QApplication.instance().aboutToQuit.connect(self._end)
+        if (app := QApplication.instance()) is not None:
+            app.aboutToQuit.connect(self._end)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """Close with the window; whether it really closes is known only after it has handled the event."""

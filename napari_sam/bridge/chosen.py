@@ -1,0 +1,126 @@
+"""Which image of a viewer is being annotated on behalf of the dock, as images and annotations come and go."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+from psygnal import Signal
+
+from ..worker import Mailbox, ModelChoice
+from .controller import annotate
+from .registry import find_controller, open_controllers, registry
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from .controller import Controller
+
+
+class ChosenImage:
+    """At most one open annotation of a viewer.
+
+    It takes over what scripts open and lets go of what they close. Choosing another image leaves the annotation of the
+    first one open, with its pending prompts.
+
+    Parameters
+    ----------
+    viewer
+        The viewer model.
+    choice
+        The model for annotations that begin here.
+    """
+
+    changed = Signal(description="another annotation is chosen, or none")
+
+    def __init__(self, viewer: ViewerModel, choice: ModelChoice) -> None:
+        self.viewer, self.choice = viewer, choice
+        self.mailbox = Mailbox()
+        self._annotator: Controller | None = None
+        self._is_listening = False
+
+    @property
+    def annotator(self) -> Controller | None:
+        """The annotation of the chosen image; an image that was just added is chosen now at the latest."""
+        self.mailbox.deliver()
+        return self._annotator
+
+    @property
+    def images(self) -> list[Image]:
+        """The images that can be chosen, in the order of the layers."""
+        return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+
+    def listen(self) -> None:
+        """Follow the viewer, and choose an image if there is one."""
+        if self._is_listening:
+            return
+        self._is_listening = True
+        self.viewer.layers.events.inserted.connect(self._on_layer_inserted)
+        registry.opened.connect(self._on_opened)
+        if self._annotator is None and (image := self._first_image()) is not None:
+            self.choose(image)
+
+    def stop(self) -> None:
+        """Leave the viewer alone; the annotation stays open, its layers and keys go on working."""
+        if not self._is_listening:
+            return
+        self._is_listening = False
+        self.mailbox.bell = None
+        self.viewer.layers.events.inserted.disconnect(self._on_layer_inserted)
+        registry.opened.disconnect(self._on_opened)
+        self._take(None)
+
+    def choose(self, image: Image | None) -> None:
+        """Annotate `image`, or go on with it; None leaves it and chooses nothing.
+
+        Raises
+        ------
+        ImageError
+            The image cannot be annotated.
+        """
+        controller = None if image is None else find_controller(self.viewer, image)
+        if controller is None and image is not None:
+            choice = self.choice
+            controller = annotate(self.viewer, image, choice.model, choice.device, choice.precision)
+        self._take(controller)
+
+    def set_model(self, choice: ModelChoice) -> None:
+        """Go on with another model, here and in annotations that begin later."""
+        self.choice = choice
+        if self._annotator is not None:
+            self._annotator.set_model(choice)
+
+    def _first_image(self) -> Image | None:
+        """Return the selected image, else the one that was annotated last, else the topmost."""
+        images, active = self.images, self.viewer.layers.selection.active
+        annotated = [controller.image_layer for controller in open_controllers(self.viewer)]
+        wanted = [active] if active in images else annotated or images
+        return wanted[-1] if wanted else None
+
+    def _take(self, controller: Controller | None) -> None:
+        if controller is self._annotator:
+            return
+        if self._annotator is not None:
+            self._annotator.events.closed.disconnect(self._on_closed)
+        self._annotator = controller
+        if controller is not None:
+            self.choice = controller.choice
+            controller.events.closed.connect(self._on_closed)
+        self.changed.emit()
+
+    def _on_closed(self) -> None:
+        self._take(None)
+
+    def _on_opened(self, controller: Controller) -> None:
+        if self._annotator is None and controller.viewer is self.viewer:
+            self._take(controller)
+
+    def _on_layer_inserted(self, event: Any) -> None:
+        # napari selects a new layer after it has told of it: what is selected here would not stay so.
+        if self._annotator is None and isinstance(event.value, Image):
+            self.mailbox.post(partial(self._choose_if_none, event.value))
+
+    def _choose_if_none(self, image: Image) -> None:
+        if self._annotator is None and self._is_listening and image in self.viewer.layers:
+            self.choose(image)

@@ -1,0 +1,277 @@
+"""The dock: which image, which model, which labels; what goes on; and the buttons."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Labels
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
+
+from ..bridge.chosen import ChosenImage
+from ..bridge.registry import open_controllers
+from ..errors import NapariSamError
+from ..pending import Phase, Status
+from .action_bar import BUTTONS, ActionBar
+from .bell import hang_bell
+from .candidates import CandidateStrip
+from .layer_picker import LayerPicker
+from .model_picker import ModelPicker
+from .status_line import StatusLine
+from .tool_bar import ToolBar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.layers import Image, Layer
+    from napari.viewer import Viewer
+
+    from ..bridge.controller import Controller
+    from ..bridge.tools import Tool
+    from ..worker import ModelChoice
+
+NO_IMAGE = "Open an image to begin: drop a file into the window, or take one of File > Open Sample > Segment Anything."
+NOT_CHOSEN = "Choose an image to begin."
+OBSTACLES = {
+    "commit": "nothing is outlined, click on an object first.",
+    "clear": "there is no click and no box in this slice.",
+    "undo": "nothing was done yet.",
+    "redo": "nothing was undone.",
+}
+
+
+class SegmentAnythingDock(QWidget):
+    """Shows the annotation of the chosen image, and hands on what is asked.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer that the dock belongs to; napari gives it by this name.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        # napari hands plugins a proxy, whose layers are never identical with themselves.
+        self._viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self._shown: Controller | None = None
+        self._is_listening = False
+        self._image = LayerPicker(self._images, "choose an image", offers_none=False)
+        self._model = ModelPicker()
+        self._labels = LayerPicker(self._labels_layers, "new layer", offers_none=True)
+        self._status, self._tools = StatusLine(), ToolBar()
+        self._candidates, self._actions = CandidateStrip(), ActionBar()
+        self._chosen = ChosenImage(self._viewer, self._model.value())
+        self._lay_out()
+        self._connect_parts()
+        self._listen()
+
+    @property
+    def annotator(self) -> Controller | None:
+        """The annotation of the chosen image, None if no image is chosen."""
+        return self._chosen.annotator
+
+    # Making and ending
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for name, picker in (("&Image", self._image), ("&Model", self._model), ("&Labels", self._labels)):
+            form.addRow(name, picker)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        for part in (self._status, self._tools, QLabel("Candidates"), self._candidates, self._actions):
+            layout.addWidget(part)
+        layout.addStretch()
+        self.setMinimumWidth(260)
+        self._image.setToolTip("The image to annotate")
+        self._labels.setToolTip("Where objects are written; ids go on after the layer's largest")
+
+    def _connect_parts(self) -> None:
+        self._image.changed.connect(self._on_image_picked)
+        self._model.changed.connect(self._on_model_picked)
+        self._labels.changed.connect(self._on_labels_picked)
+        self._status.cancelled.connect(self._on_cancelled)
+        self._status.retried.connect(self._on_retried)
+        self._tools.changed.connect(self._on_tool_picked)
+        self._candidates.chosen.connect(self._on_candidate_picked)
+        self._actions.asked.connect(self._on_action_asked)
+
+    def _layer_events(self) -> list[Any]:
+        events = self._viewer.layers.events
+        return [events.inserted, events.removed, events.reordered, events.renamed]
+
+    def _annotator_connections(self, annotator: Controller) -> list[tuple[Any, Callable[..., None]]]:
+        """Every signal of an annotation that we listen to, and who answers it."""
+        events = annotator.events
+        return [
+            (events.status_changed, self._on_status_changed),
+            (events.mask_changed, self._on_mask_changed),
+            (events.failed, self._on_failed),
+            (annotator.tools.changed, self._on_tool_changed),
+        ]
+
+    def _listen(self) -> None:
+        """Follow the viewer."""
+        if self._is_listening:
+            return
+        self._is_listening = True
+        for event in self._layer_events():
+            event.connect(self._on_layers_changed)
+        self._chosen.changed.connect(self._on_chosen_changed)
+        if (window := getattr(self._viewer, "window", None)) is not None:
+            # The bell lives as long as the window; it must not keep us alive.
+            stop = weakref.WeakMethod(self._stop)
+            hang_bell(window, self._chosen.mailbox, lambda: (found := stop()) and found())
+        self._try(self._chosen.listen)
+        self._show_all()
+
+    def _stop(self) -> None:
+        """Leave everything alone that outlives us."""
+        if not self._is_listening:
+            return
+        self._is_listening = False
+        self._chosen.changed.disconnect(self._on_chosen_changed)
+        self._chosen.stop()
+        self._show(None)
+        for event in self._layer_events():
+            event.disconnect(self._on_layers_changed)
+
+    def event(self, event: Any) -> bool:
+        """Stop when napari takes us out of its window: it tells in no other way."""
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is None:
+                self._stop()
+            else:
+                self._listen()
+        return bool(super().event(event))
+
+    # What people pick
+
+    def _on_image_picked(self, image: Image | None) -> None:
+        self._try(lambda: self._chosen.choose(image))
+        self._show_pickers()
+
+    def _on_model_picked(self, choice: ModelChoice) -> None:
+        self._chosen.set_model(choice)
+
+    def _on_labels_picked(self, labels: Labels | None) -> None:
+        if self._shown is not None:
+            annotator = self._shown
+            self._try(lambda: annotator.set_labels(labels))
+        self._show_pickers()
+
+    def _on_cancelled(self) -> None:
+        if self._shown is not None:
+            self._shown.cancel()
+
+    def _on_retried(self) -> None:
+        if self._shown is not None:
+            self._shown.set_model(self._shown.choice)
+
+    def _on_tool_picked(self, tool: Tool) -> None:
+        if self._shown is not None:
+            self._shown.tools.take(tool)
+
+    def _on_candidate_picked(self, index: int) -> None:
+        if self._shown is not None:
+            self._shown.choose(index)
+
+    def _on_action_asked(self, name: str) -> None:
+        if self._shown is not None:
+            self._try(getattr(self._shown, name))
+
+    def _try(self, call: Callable[[], Any]) -> None:
+        """Make a call, and show what it says where it is not possible."""
+        try:
+            call()
+        except NapariSamError as error:
+            self._status.set_status(Status(Phase.FAILED, message=str(error), error=error), can_retry=False)
+            show_error(str(error))
+
+    # What happens elsewhere
+
+    def _on_layers_changed(self) -> None:
+        self._show_pickers()
+        if self._shown is None:
+            self._show_status()
+
+    def _on_chosen_changed(self) -> None:
+        self._show(self._chosen.annotator)
+        self._show_all()
+
+    def _on_status_changed(self) -> None:
+        self._show_status()
+
+    def _on_mask_changed(self) -> None:
+        self._show_candidates()
+
+    def _on_failed(self, error: Exception) -> None:
+        show_error(str(error))
+
+    def _on_tool_changed(self) -> None:
+        self._tools.setValue(None if self._shown is None else self._shown.tools.current)
+
+    # What is shown
+
+    def _show(self, annotator: Controller | None) -> None:
+        """Listen to an annotation in place of another."""
+        if self._shown is not None:
+            for signal, answer in self._annotator_connections(self._shown):
+                signal.disconnect(answer)
+        self._shown = annotator
+        if annotator is not None:
+            for signal, answer in self._annotator_connections(annotator):
+                signal.connect(answer)
+
+    def _show_all(self) -> None:
+        self._show_pickers()
+        self._show_status()
+        self._show_candidates()
+        self._on_tool_changed()
+
+    def _show_pickers(self) -> None:
+        annotator = self._shown
+        self._image.setValue(None if annotator is None else annotator.image_layer)
+        self._image.setEnabled(bool(self._images()))
+        self._labels.setValue(None if annotator is None else annotator.labels)
+        self._labels.setEnabled(annotator is not None)
+        self._model.setValue(self._chosen.choice if annotator is None else annotator.choice)
+
+    def _show_status(self) -> None:
+        annotator = self._shown
+        status = Status(Phase.NO_IMAGE, message=self._what_is_missing()) if annotator is None else annotator.status
+        self._status.set_status(status)
+        obstacle = status.message if status.phase is Phase.NO_IMAGE else ""
+        self._tools.set_obstacle(obstacle)
+        self._actions.set_obstacles({name: obstacle or self._obstacle(name) for name in BUTTONS})
+
+    def _show_candidates(self) -> None:
+        annotator = self._shown
+        if annotator is None:
+            self._candidates.set_candidates((), None)
+        else:
+            self._candidates.set_candidates(annotator.candidates, annotator.chosen)
+
+    def _what_is_missing(self) -> str:
+        return NOT_CHOSEN if self._images() else NO_IMAGE
+
+    def _obstacle(self, action: str) -> str:
+        """Return why an action is not possible now, or nothing."""
+        if (annotator := self._shown) is None:
+            return self._what_is_missing()
+        possible = {
+            "commit": annotator.has_pending,
+            "clear": annotator.has_prompts,
+            "undo": annotator.can_undo,
+            "redo": annotator.can_redo,
+        }
+        return "" if possible[action] else OBSTACLES[action]
+
+    def _images(self) -> list[Image]:
+        return self._chosen.images
+
+    def _labels_layers(self) -> list[Layer]:
+        previews = [controller.preview for controller in open_controllers(self._viewer)]
+        return [layer for layer in self._viewer.layers if isinstance(layer, Labels) and layer not in previews]

@@ -1,0 +1,55 @@
+"""What the next click on the canvas means."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QWidget
+
+from ..bridge.tools import Tool
+from .parts import explain
+
+BUTTONS = {
+    Tool.POSITIVE: ("+ Point", "P", "Click on the object.\nA right click, or Ctrl and a click, says where it is not."),
+    Tool.NEGATIVE: ("\N{MINUS SIGN} Point", "N", "Click where the object is not."),
+    Tool.BOX: ("Box", "B", "Drag a box round the object; clicks then correct its mask."),
+}
+
+
+class ToolBar(QWidget):
+    """One button for each tool; none is pressed while the canvas does something else."""
+
+    changed = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buttons = {tool: QPushButton(f"{text}  {key}") for tool, (text, key, _) in BUTTONS.items()}
+        self._group = QButtonGroup(self)
+        self._group.setExclusive(False)  # else none could be pressed
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for button in self._buttons.values():
+            button.setCheckable(True)
+            self._group.addButton(button)
+            layout.addWidget(button, 1)
+        self._group.buttonClicked.connect(self._on_button_clicked)
+
+    def value(self) -> Tool | None:
+        """Return the tool whose button is pressed."""
+        return next((tool for tool, button in self._buttons.items() if button.isChecked()), None)
+
+    def setValue(self, tool: Tool | None) -> None:
+        """Press a tool's button, or none, without telling."""
+        for each, button in self._buttons.items():
+            button.setChecked(each is tool)
+
+    def set_obstacle(self, obstacle: str) -> None:
+        """Say why no tool can be used now; nothing enables them."""
+        for tool, button in self._buttons.items():
+            _, key, purpose = BUTTONS[tool]
+            explain(button, f"{purpose}\nKey: {key}; T changes between + and \N{MINUS SIGN}.", obstacle)
+
+    def _on_button_clicked(self, clicked: QPushButton) -> None:
+        tool = next(tool for tool, button in self._buttons.items() if button is clicked)
+        self.setValue(tool)
+        self.changed.emit(tool)

@@ -1,0 +1,152 @@
+"""Keys on the canvas, pressed as napari presses them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from fakes import PATIENCE, FakePredictor
+from napari import Viewer
+from napari.components import ViewerModel
+from napari.layers import Layer
+from napari.utils.key_bindings import KeymapHandler
+
+import napari_sam
+from napari_sam.bridge.controller import Controller
+from napari_sam.bridge.tools import Tool
+from napari_sam.worker import ModelChoice
+
+
+@pytest.fixture
+def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
+    fake = FakePredictor()
+    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
+    return fake
+
+
+@pytest.fixture
+def annotator(predictor: FakePredictor) -> Iterator[Controller]:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((60, 80), np.uint8))
+    controller = napari_sam.annotate(viewer)
+    controller.wait(PATIENCE)
+    yield controller
+    controller.close()
+
+
+def press(viewer: ViewerModel, key: str) -> None:
+    """Press a key as the canvas does: the selected layer is asked first, then the viewer."""
+    handler = KeymapHandler()
+    handler.keymap_providers = [viewer.layers.selection.active, viewer]
+    assert handler.press_key(key), f"nobody answers {key}"
+
+
+def click(annotator: Controller, place: tuple[int, int]) -> None:
+    annotator.points.add(place)
+    annotator.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("name", ["points", "shapes", "preview"])
+def test_enter_commits_and_undo_and_redo_follow(annotator: Controller, name: str) -> None:
+    click(annotator, (20, 30))
+    annotator.viewer.layers.selection.active = getattr(annotator, name)
+    press(annotator.viewer, "Enter")
+    assert annotator.labels.data[20, 30] == 1
+    press(annotator.viewer, "Control-Z")
+    assert not annotator.labels.data.any()
+    press(annotator.viewer, "Control-Shift-Z")
+    assert annotator.labels.data[20, 30] == 1
+
+
+def test_escape_clears(annotator: Controller) -> None:
+    click(annotator, (20, 30))
+    press(annotator.viewer, "Escape")
+    assert len(annotator.points.data) == 0
+    assert annotator.candidates == ()
+
+
+def test_t_toggles_polarity_of_points_that_follow(annotator: Controller) -> None:
+    click(annotator, (20, 30))
+    press(annotator.viewer, "T")
+    click(annotator, (40, 50))
+    press(annotator.viewer, "T")
+    click(annotator, (30, 30))
+    assert list(annotator.points.features["label"]) == [1, 0, 1]
+
+
+@pytest.mark.parametrize(("key", "tool"), [("P", Tool.POSITIVE), ("N", Tool.NEGATIVE), ("B", Tool.BOX)])
+@pytest.mark.parametrize("start", list(Tool))
+def test_tool_keys_take_the_tool_from_any_other(annotator: Controller, start: Tool, key: str, tool: Tool) -> None:
+    annotator.tools.take(start)
+    press(annotator.viewer, key)
+    assert annotator.tools.current is tool
+
+
+def test_c_goes_round_the_candidates(annotator: Controller) -> None:
+    press(annotator.viewer, "C")  # nothing to choose from is no error
+    click(annotator, (20, 30))
+    assert annotator.chosen == 2
+    chosen = []
+    for _ in range(3):
+        press(annotator.viewer, "C")
+        chosen.append(annotator.chosen)
+    assert chosen == [0, 1, 2]
+
+
+@pytest.mark.parametrize("key", ["Enter", "Escape"])
+def test_keys_finish_a_polygon_that_is_drawn(
+    make_napari_viewer: Callable[..., Viewer], predictor: FakePredictor, key: str
+) -> None:
+    viewer = make_napari_viewer()
+    viewer.add_image(np.zeros((60, 80), np.uint8))
+    annotator = napari_sam.annotate(viewer)
+    corners = [(10, 10), (10, 40), (40, 40)]
+    start_polygon(annotator, corners)
+    press(viewer, key)
+    annotator.wait(PATIENCE)
+    assert annotator.shapes.shape_type == ["polygon"]
+    assert annotator.shapes.data[0].tolist() == [list(map(float, corner)) for corner in corners]
+    assert not annotator.labels.data.any()
+    press(annotator.viewer, "Enter")
+    assert annotator.labels.data[20, 20] == 1
+
+
+def start_polygon(annotator: Controller, corners: list[tuple[int, int]]) -> None:
+    """Click a polygon's corners and leave it open, through the callbacks that napari's canvas calls."""
+    from napari.layers.shapes._shapes_mouse_bindings import add_path_polygon, polygon_creating
+
+    shapes = annotator.shapes
+    annotator.viewer.layers.selection.active = shapes
+    shapes.mode = "add_polygon"
+    for corner in corners:
+        event = Press(corner)
+        polygon_creating(shapes, event)
+        list(add_path_polygon(shapes, event) or ())
+
+
+class Press:
+    """What napari's mouse callbacks read of an event."""
+
+    type = "mouse_press"
+    button = 1
+    modifiers: tuple[str, ...] = ()
+
+    def __init__(self, place: tuple[int, int]) -> None:
+        self.position = tuple(map(float, place))
+        self.pos = np.array(place[::-1], float) * 10
+
+
+def test_close_gives_bound_layers_their_keys_back(predictor: FakePredictor) -> None:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((60, 80), np.uint8))
+    points = viewer.add_points(ndim=2)
+    pressed: list[Layer] = []
+    points.bind_key("Enter", pressed.append)
+    annotator = napari_sam.annotate(viewer, points=points)
+    keys_while_open = set(points.keymap)
+    annotator.close()
+    viewer.layers.selection.active = points
+    press(viewer, "Enter")
+    assert pressed == [points]
+    assert len(points.keymap) == 1 < len(keys_while_open)
