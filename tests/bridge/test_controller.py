@@ -156,7 +156,7 @@ def test_a_box_then_a_click_are_one_object_and_two_boxes_two(annotator: Controll
     click(annotator, 20, 30)
     annotator.commit()
     assert ids(annotator) == {1}
-    annotator.shapes.add_rectangles([(*BOX, 25, 0), (*BOX, 25, 35)])
+    annotator.shapes.add_rectangles([shifted(25, 0), shifted(25, 35)])
     annotator.wait(PATIENCE)
     annotator.commit()
     assert ids(annotator) == {1, 2, 3}
@@ -442,7 +442,7 @@ def test_a_commit_writes_all_its_objects_or_none(viewer: ViewerModel, image: Ima
     data = np.zeros(SHAPE, np.uint8)
     data[59, 89] = 254
     annotator = napari_sam.annotate(viewer, image, labels=viewer.add_labels(data, scale=(2, 3), translate=(10, -20)))
-    annotator.shapes.add_rectangles([BOX, (*BOX, 25, 35)])
+    annotator.shapes.add_rectangles([BOX, shifted(25, 35)])
     annotator.wait(PATIENCE)
     with pytest.raises(LabelsError, match="wider type"):
         annotator.commit()
