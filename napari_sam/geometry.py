@@ -142,7 +142,9 @@ def linear_taps(positions: NDArray[np.floating], size: int) -> Taps:
 
 def _resize_taps(source: int, target: int) -> Taps:
     """Return the taps of a bilinear resize from `source` to `target` samples, pixel edges aligned, as torch does it."""
-    return linear_taps((np.arange(target) + 0.5) * (source / target) - 0.5, source)
+    # Positions in float32, as torch has them: their rounding decides pixels where the logits are steep.
+    places = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * np.float32(source / target) - np.float32(0.5)
+    return linear_taps(places, source)
 
 
 @lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,16 @@ class SharedLimits:
         return robust_limits(np.asarray(sample))
 
 
+def as_array(image: Any) -> Any:
+    """Return `image` itself where it is an array of numpy's types, lazy or not, else a numpy array of it."""
+    if isinstance(getattr(image, "dtype", None), np.dtype) and hasattr(image, "shape"):
+        return image
+    try:
+        return np.asarray(image)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ImageError(f"an image of type {type(image).__name__} is no array: {error}") from error
+
+
 def resolve_rule(image: Any, channels: Sequence[int] | int | None = None, limits: Any = None) -> PictureRule:
     """Decide how `image`, (height, width) or (height, width, channels) of any real dtype, is read.
 
@@ -90,24 +101,39 @@ def resolve_rule(image: Any, channels: Sequence[int] | int | None = None, limits
     return PictureRule((int(image.shape[0]), int(image.shape[1])), used, resolved, note)
 
 
+def check_fits(image: Any, rule: PictureRule) -> None:
+    """Raise `ImageError` where `image` cannot be the one that `rule` was resolved for."""
+    _check_picture(image)
+    shape, count = tuple(image.shape[:2]), _channel_count(image)
+    if shape != rule.shape:
+        raise ImageError(f"an image of {shape} for an embedding of one of {rule.shape}: give the same image")
+    if bool(rule.channels) != bool(count) or max(rule.channels, default=-1) >= count:
+        raise ImageError(f"an image with {count} channels for an embedding of {rule.channels}: give the same image")
+    if rule.limits is None and image.dtype != np.uint8:
+        raise ImageError(f"an image of type {image.dtype} for an embedding of a uint8 one: give the same image")
+
+
 def check_region(region: Sequence[int] | None, shape: tuple[int, int]) -> Box:
     """Return `region` as half-open (row0, col0, row1, col1), the whole image if None; `ImageError` if not inside it."""
     if region is None:
         return whole(shape)
-    box = tuple(int(value) for value in region)
-    if len(box) != 4 or not (0 <= box[0] < box[2] <= shape[0] and 0 <= box[1] < box[3] <= shape[1]):
+    try:
+        row0, col0, row1, col1 = (int(value) for value in region)
+        inside = [row0, col0, row1, col1] == list(region)
+    except (TypeError, ValueError, OverflowError):
+        inside = False
+    if not (inside and 0 <= row0 < row1 <= shape[0] and 0 <= col0 < col1 <= shape[1]):
         raise ImageError(
-            f"region {tuple(region)} of an image of {shape[0]} x {shape[1]}: give (row0, col0, row1, col1), half-open, "
-            "inside the image"
+            f"region {region} of an image of {shape[0]} x {shape[1]}: give (row0, col0, row1, col1), whole numbers, "
+            "half-open, inside the image"
         )
-    return box[0], box[1], box[2], box[3]
+    return row0, col0, row1, col1
 
 
 def read_picture(image: Any, rule: PictureRule, region: Box) -> NDArray[np.uint8]:
     """Return the uint8 picture (height, width, 3) of a region of `image` under `rule`."""
     row0, col0, row1, col1 = region
-    pixels = np.asarray(image[row0:row1, col0:col1])
-    planes = [pixels[..., index] for index in rule.channels] if rule.channels else [pixels]
+    planes = _planes(image, slice(row0, row1), slice(col0, col1), rule.channels)
     if rule.limits is not None:
         planes = [to_uint8(plane, limits) for plane, limits in zip(planes, rule.limits, strict=True)]
     if len(planes) == 1:
@@ -129,14 +155,18 @@ def encoder_input(picture: NDArray[np.uint8], frame: Frame, profile: Profile) ->
 
 def robust_limits(values: NDArray[Any]) -> Limits:
     """Return (low, high) of any real `values`, outliers, NaN and infinities left out; low < high whatever they are."""
-    finite = values[np.isfinite(values)]
+    floats = values.astype(np.float64)
+    finite = floats[np.isfinite(floats)]
     if not finite.size:
         return 0.0, 1.0
-    # "nearest" returns values that occur: no interpolation to overflow at the ends of a dtype.
+    # "nearest" returns values that occur: no interpolation to overflow at the ends of the range.
     low, high = (float(value) for value in np.percentile(finite, PERCENTILES, method="nearest"))
     if low == high:
         low, high = float(finite.min()), float(finite.max())
-    return (low, high) if low < high else (low, float(np.nextafter(low, np.inf)))
+    if low < high:
+        return low, high
+    step = max(1.0, abs(low) / 2**20)  # towards 0, where there is room: a constant is white above it, else black
+    return (low - step, low) if low > 0 else (low, low + step)
 
 
 def to_uint8(plane: NDArray[Any], limits: Limits) -> NDArray[np.uint8]:
@@ -146,8 +176,9 @@ def to_uint8(plane: NDArray[Any], limits: Limits) -> NDArray[np.uint8]:
     rows = max(1, BLOCK_PIXELS // max(1, plane.shape[1]))
     for start in range(0, len(plane), rows):
         block = plane[start : start + rows].astype(np.float64)
-        # Halves, because high - low may overflow where low and high do not.
-        share = (block / 2 - low / 2) / (high / 2 - low / 2)
+        # Halves, because high - low may overflow where low and high do not; limits may lie as close as numbers can.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = (block / 2 - low / 2) / (high / 2 - low / 2)
         out[start : start + rows] = np.rint(255 * np.nan_to_num(np.clip(share, 0, 1), nan=0.0))
     return out
 
@@ -168,21 +199,34 @@ def _check_picture(image: Any) -> None:
 
 def _resolve_channels(image: Any, channels: Sequence[int] | int | None) -> tuple[tuple[int, ...], str]:
     """Return the channels to use, and a note where that is not all of them as they are."""
-    if image.ndim == 2:
-        if channels not in (None, 0, (0,), [0]):
+    count = _channel_count(image)
+    wanted = None if channels is None else _given_channels(channels, max(1, count))
+    if not count:
+        if wanted not in (None, (0,)):
             raise ImageError(f"channels {channels} of an image without a channel axis: leave them out")
         return (), ""
-    count = int(image.shape[2])
-    if channels is not None:
-        wanted = (channels,) if isinstance(channels, int | np.integer) else tuple(channels)
-        if not 1 <= len(wanted) <= 3 or any(not -count <= index < count for index in wanted):
-            raise ImageError(f"channels {wanted} of an image with {count}: name one to three of 0 to {count - 1}")
-        return tuple(int(index) % count for index in wanted), ""
+    if wanted is not None:
+        return wanted, ""
     if count == 4 and image.dtype == np.uint8:
         return (0, 1, 2), ""
     if count > 3:
         return (0, 1, 2), f"The encoder sees the first three of {count} channels."
     return tuple(range(count)), "The encoder sees both channels as red and green." if count == 2 else ""
+
+
+def _channel_count(image: Any) -> int:
+    """Return the number of channels, 0 for an image without a channel axis."""
+    return int(image.shape[2]) if len(image.shape) == 3 else 0
+
+
+def _given_channels(channels: Any, count: int) -> tuple[int, ...]:
+    try:
+        wanted = tuple(operator.index(index) for index in np.atleast_1d(channels).tolist())
+    except (TypeError, ValueError):
+        wanted = ()
+    if not 1 <= len(wanted) <= 3 or any(not -count <= index < count for index in wanted):
+        raise ImageError(f"channels {channels!r} of an image with {count}: name one to three of 0 to {count - 1}")
+    return tuple(index % count for index in wanted)
 
 
 def _given_limits(limits: Any, count: int) -> tuple[Limits, ...]:
@@ -204,5 +248,14 @@ def _given_limits(limits: Any, count: int) -> tuple[Limits, ...]:
 def _samples(image: Any, channels: tuple[int, ...]) -> list[NDArray[Any]]:
     """Return a fixed sample of each used channel's pixels: every n-th row and column, whatever region is encoded."""
     step = int(np.ceil(np.sqrt(image.shape[0] * image.shape[1] / SAMPLED_PIXELS)))
-    sample = np.asarray(image[::step, ::step])
-    return [sample[..., index] for index in channels] if channels else [sample]
+    every = slice(None, None, step)
+    return _planes(image, every, every, channels)
+
+
+def _planes(image: Any, rows: slice, cols: slice, channels: tuple[int, ...]) -> list[NDArray[Any]]:
+    """Return a part of each channel (height, width); of an image that is lazy, the channels between them at most."""
+    if not channels:
+        return [np.asarray(image[rows, cols])]
+    first = min(channels)
+    pixels = np.asarray(image[rows, cols, first : max(channels) + 1])
+    return [pixels[..., index - first] for index in channels]

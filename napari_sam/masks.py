@@ -33,7 +33,7 @@ class Mask:
         """Return exactly these pixels (height, width) of the whole image as a mask whose logits can be fed back."""
         mask = cls(logits_of(picture, frame), frame)
         box, crop = _trim(picture)
-        mask.__dict__["_pixels"] = box, crop.copy()
+        mask.__dict__["_pixels"] = box, _read_only(crop.copy())
         return mask
 
     @property
@@ -64,10 +64,11 @@ class Mask:
     @cached_property
     def _pixels(self) -> tuple[Box, NDArray[np.bool_]]:
         box, crop = _evaluate(self.logits, self.frame)
-        crop.setflags(write=False)
-        return box, crop
+        return box, _read_only(crop)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("the picture of a Mask is made when it is asked for: it cannot be had without a copy")
         full = np.zeros(self.shape, bool)
         row0, col0, row1, col1 = self.bbox
         full[row0:row1, col0:col1] = self.crop
@@ -101,7 +102,8 @@ class Mask:
 class MaskResult:
     """The answer to one object's prompts: its candidates in the decoder's order.
 
-    `scores` is (n,) float32: the predicted IoU, lowered where a mask is cut off by an inner border of its region.
+    `scores` is (n,) float32: the predicted IoU; where several regions were asked, lowered for a mask that an inner
+    border of its region cuts off.
     """
 
     masks: tuple[Mask, ...]
@@ -139,8 +141,8 @@ def _evaluate(logits: NDArray[np.float32], frame: Frame) -> tuple[Box, NDArray[n
     for axis, first, last in ((0, row0, row1 - 1), (1, col0, col1 - 1)):
         taps = frame.taps(axis)
         slices.append(taps.outputs_of(first, last))
-        # One cell more on each side: negative neighbours pull the border in.
-        matrices.append((taps, max(0, first - 1), min(frame.low_size - 1, last + 1)))
+        # Two cells more on each side, as far as the two interpolations reach: negative neighbours pull the border in.
+        matrices.append((taps, max(0, first - 2), min(frame.low_size - 1, last + 2)))
     (row_taps, row0, row1), (col_taps, col0, col1) = matrices
     values = row_taps.matrix(slices[0], row0, row1) @ logits[row0 : row1 + 1, col0 : col1 + 1]
     box, crop = _trim(values @ col_taps.matrix(slices[1], col0, col1).T > 0)
@@ -149,6 +151,11 @@ def _evaluate(logits: NDArray[np.float32], frame: Frame) -> tuple[Box, NDArray[n
         return (0, 0, 0, 0), np.zeros((0, 0), bool)
     row0, col0, row1, col1 = (int(value) for value in offset + box)
     return (row0, col0, row1, col1), crop.copy()
+
+
+def _read_only(crop: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    crop.setflags(write=False)
+    return crop
 
 
 def _trim(picture: NDArray[np.bool_]) -> tuple[Box, NDArray[np.bool_]]:

@@ -13,7 +13,15 @@ from .checkpoints import load_sam
 from .embedding import ImageEmbedding, RegionEmbedding
 from .errors import Cancelled, DeviceError, PromptError
 from .geometry import Frame
-from .image_input import PictureRule, check_region, encoder_input, read_picture, resolve_rule
+from .image_input import (
+    PictureRule,
+    as_array,
+    check_fits,
+    check_region,
+    encoder_input,
+    read_picture,
+    resolve_rule,
+)
 from .masks import Mask, MaskResult, logits_of
 from .regions import helpful_regions, mask_corners
 
@@ -25,7 +33,7 @@ if TYPE_CHECKING:
 
     from .checkpoints import LoadedCheckpoint
     from .geometry import Box
-    from .prompts import Prompts
+    from .prompts import MaskPrompt, Prompts
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -160,7 +168,7 @@ class Predictor:
         Cancelled
             `cancelled` returned True.
         """
-        array = image if hasattr(image, "shape") and hasattr(image, "dtype") else np.asarray(image)
+        array = as_array(image)
         rule = resolve_rule(array, channels, limits)
         return self._encode(array, rule, [check_region(region, rule.shape)], progress, cancelled)
 
@@ -179,18 +187,14 @@ class Predictor:
         Raises
         ------
         ValueError
-            The image is not the one of the embedding: another shape.
+            The image cannot be the one of the embedding: another shape, other channels, another type.
         """
         self._check_ours(embedding)
-        shape = getattr(image, "shape", np.shape(image))
-        if tuple(shape[:2]) != embedding.shape:
-            raise ValueError(
-                f"an image of shape {tuple(shape)} for an embedding of {embedding.shape}: give the same image"
-            )
+        array = as_array(image)
+        check_fits(array, embedding.rule)
         boxes = helpful_regions(prompts, embedding.shape, embedding.boxes, self.profile.crop_sides)
         if not self.profile.crop_sides or not boxes:
             return embedding
-        array = image if hasattr(image, "dtype") else np.asarray(image)
         return embedding.merge(self._encode(array, embedding.rule, boxes, progress, cancelled))
 
     def decode(self, embedding: ImageEmbedding, prompts: Prompts, multimask: bool | None = None) -> MaskResult:
@@ -211,11 +215,12 @@ class Predictor:
     ) -> list[MaskResult]:
         """Answer several objects' prompts, one result each in their order, batched where they are alike."""
         self._check_ours(embedding)
+        objects = list(prompts)
         batches: dict[Any, list[_Query]] = defaultdict(list)
-        for owner, one in enumerate(prompts):
+        for owner, one in enumerate(objects):
             for query in _queries(embedding, one, owner, multimask):
                 batches[query.kind].append(query)
-        answers: list[list[list[tuple[Mask, float]]]] = [[] for _ in prompts]
+        answers: list[list[list[tuple[Mask, float]]]] = [[] for _ in objects]
         for batch in batches.values():
             for start in range(0, len(batch), PROMPTS_PER_PASS):
                 part = batch[start : start + PROMPTS_PER_PASS]
@@ -261,7 +266,7 @@ class Predictor:
         boxes = stacked([query.boxes for query in queries], torch.float32)
         with torch.inference_mode():
             logits, scores = self._sam.decode(
-                first.region.features,
+                first.region.features.to(self.device),
                 points=stacked([query.points for query in queries], torch.float32),
                 labels=stacked([query.labels for query in queries], torch.int64),
                 boxes=None if boxes is None else boxes.reshape(len(queries), 4),
@@ -282,32 +287,33 @@ class Predictor:
 def _queries(embedding: ImageEmbedding, prompts: Prompts, owner: int, multimask: bool | None) -> list[_Query]:
     """Return the questions that `prompts` put to the regions that hold them."""
     box = _clipped_box(prompts, embedding.shape)
+    _check_inside(prompts.points, embedding.shape)
+    _check_mask(prompts.mask, embedding.shape)
     anchors = np.concatenate([prompts.positive, box.reshape(-1, 2)])
     if not len(anchors):
         anchors = mask_corners(prompts.mask)
-    _check_inside(prompts.points, embedding.shape)
-    asked = [region for region in embedding.regions if region.frame.holds(anchors).all()]
+    asked = [region for region in embedding.regions if _is_asked(region.frame, prompts, anchors)]
     if not asked:
+        places = anchors if len(anchors) else prompts.points
         raise PromptError(
-            f"no encoded region holds all of {anchors.tolist()}; encoded are {list(embedding.boxes)}: encode the whole "
-            "image, or a region round them"
+            f"no encoded region holds {places.tolist()}; encoded are {list(embedding.boxes)}: encode the whole image, "
+            "or a region round them"
         )
     multiple = prompts.is_single_click if multimask is None else multimask
     return [_query(prompts, region, box, owner, multiple) for region in asked]
+
+
+def _is_asked(frame: Frame, prompts: Prompts, anchors: NDArray[np.float64]) -> bool:
+    """Whether a region holds what says where the object is, `anchors` (n, 2); if nothing does, any prompt at all."""
+    if len(anchors) or prompts.mask is not None:
+        return bool(frame.holds(anchors).all())
+    return bool(frame.holds(prompts.points).any())
 
 
 def _query(prompts: Prompts, region: RegionEmbedding, box: NDArray[np.float64], owner: int, multimask: bool) -> _Query:
     frame = region.frame
     seen = frame.holds(prompts.points)
     mask = prompts.mask
-    if isinstance(mask, np.ndarray) and mask.shape != frame.image_shape:
-        raise PromptError(
-            f"a mask prompt of shape {mask.shape} on an image of {frame.image_shape}: give the image's shape"
-        )
-    if isinstance(mask, Mask) and mask.shape != frame.image_shape:
-        raise PromptError(
-            f"a mask of an image of {mask.shape} on one of {frame.image_shape}: give a mask of this image"
-        )
     logits = None if mask is None else mask.logits_in(frame) if isinstance(mask, Mask) else logits_of(mask, frame)
     return _Query(
         owner=owner,
@@ -339,11 +345,19 @@ def _check_inside(points: NDArray[np.float64], shape: tuple[int, int]) -> None:
         )
 
 
+def _check_mask(mask: MaskPrompt, shape: tuple[int, int]) -> None:
+    if mask is not None and mask.shape != shape:
+        raise PromptError(
+            f"a mask prompt of an image of {mask.shape} on one of {shape}: give a mask of this image, of its shape"
+        )
+
+
 def _choose(answers: list[list[tuple[Mask, float]]]) -> MaskResult:
     """Take each candidate from the region that is surest of it; the decoder's order of candidates stays."""
     masks, scores = [], []
+    penalty = CUT_OFF_PENALTY if len(answers) > 1 else 0.0  # one region alone: the decoder's own scores
     for candidates in zip(*answers, strict=True):
-        rated = [(score - CUT_OFF_PENALTY * mask.is_cut_off(), mask) for mask, score in candidates]
+        rated = [(score - penalty * mask.is_cut_off(), mask) for mask, score in candidates]
         score, mask = max(rated, key=lambda pair: pair[0])
         masks.append(mask)
         scores.append(score)

@@ -53,17 +53,13 @@ class Prompts:
     ) -> None:
         places = _rows("points", points, ("row", "column"))
         corners = _rows("boxes", boxes, ("row0", "col0", "row1", "col1"))
-        signs = np.ones(len(places)) if labels is None else np.array(labels)
-        if signs.shape != (len(places),):
-            raise PromptError(f"{len(places)} points have labels of shape {signs.shape}: give one label for each point")
-        if not np.isin(signs, (0, 1)).all():
-            raise PromptError(f"labels {signs.tolist()}: use 1 for a point on the object, 0 for one beside it")
+        signs = np.ones(len(places), np.int64) if labels is None else _signs(labels, len(places))
         if (corners[:, :2] > corners[:, 2:]).any():
             raise PromptError(f"box {corners.tolist()}: give (row0, col0, row1, col1), row0 <= row1 and col0 <= col1")
         if not (len(places) or len(corners) or mask is not None):
             raise PromptError("no prompt at all: give at least one point, box or mask")
         object.__setattr__(self, "points", _frozen(places))
-        object.__setattr__(self, "labels", _frozen(signs.astype(np.int64)))
+        object.__setattr__(self, "labels", _frozen(signs))
         object.__setattr__(self, "boxes", _frozen(corners))
         object.__setattr__(self, "mask", mask if mask is None or isinstance(mask, Mask) else _bool_picture(mask))
 
@@ -113,8 +109,24 @@ def _rows(name: str, value: Any, columns: tuple[str, ...]) -> NDArray[np.float64
     return rows
 
 
+def _signs(labels: Any, count: int) -> NDArray[np.int64]:
+    """Return the labels of `count` points as a fresh array (count,) of 1 and 0."""
+    try:
+        signs = np.array(labels)
+    except ValueError as error:
+        raise PromptError(f"labels {labels!r}: give one label for each point") from error
+    if signs.shape != (count,):
+        raise PromptError(f"{count} points have labels of shape {signs.shape}: give one label for each point")
+    if not np.isin(signs, (0, 1)).all():
+        raise PromptError(f"labels {signs.tolist()}: use 1 for a point on the object, 0 for one beside it")
+    return signs.astype(np.int64)
+
+
 def _bool_picture(mask: Any) -> NDArray[np.bool_]:
-    picture = np.array(mask)
+    try:
+        picture = np.array(mask)
+    except ValueError as error:
+        raise PromptError("a mask prompt has rows that differ in length: give a bool array (height, width)") from error
     if picture.ndim != 2 or picture.dtype != bool:
         raise PromptError(
             f"a mask prompt of shape {picture.shape} and type {picture.dtype}: give an earlier Mask or a bool array "

@@ -68,10 +68,11 @@ class LazyPlane:
         self.dtype = np.dtype(data.dtype)
         self.ndim = len(self.shape)
 
-    def __getitem__(self, window: tuple[slice, slice]) -> NDArray[Any]:
+    def __getitem__(self, window: tuple[slice, ...]) -> NDArray[Any]:
+        """Read the rows, columns and, if given, channels of `window`."""
         key = self._key
         index = tuple(window[key.displayed.index(axis)] if at is None else at for axis, at in enumerate(key.index))
-        plane = np.asarray(self._data[index])
+        plane = np.asarray(self._data[index + window[2:]])
         return plane.swapaxes(0, 1) if key.is_transposed else plane
 
 
