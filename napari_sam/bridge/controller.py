@@ -80,6 +80,7 @@ class Controller:
         self._add_layers()
         self._annotator.adopt(adopt(self._prompts.read({})))
         self._connect()
+        self._take_down_bell = _hang_bell(self)
         self._on_slice_changed()
 
     def __repr__(self) -> str:
@@ -221,6 +222,8 @@ class Controller:
         registry.controllers.remove(self)
         self._disconnect()
         self._annotator.close()
+        if self._take_down_bell is not None:
+            self._take_down_bell()
         self._preview.paint([])
         for layer in (self.points, self.shapes):
             if layer in self._ours:
@@ -406,7 +409,6 @@ def annotate(
     controller = find_controller(viewer, image)
     if controller is None:
         controller = Controller(viewer, image, choice, **bound)
-        _hang_bell(controller)
         registry.opened.emit(controller)
         return controller
     for name, layer in bound.items():
@@ -437,12 +439,12 @@ def _chosen_image(viewer: ViewerModel, image: Any) -> Image:
     return image
 
 
-def _hang_bell(controller: Controller) -> None:
-    """Under Qt, let answers ring the event loop, and let the window's end close the annotation."""
+def _hang_bell(controller: Controller) -> Callable[[], None] | None:
+    """Under Qt, let answers ring the event loop and the window's end close the annotation; return how to stop that."""
     if (window := getattr(controller.viewer, "window", None)) is None:
-        return
+        return None
     try:
         from ..widgets.bell import hang_bell
     except ImportError:  # napari itself opens a viewer without a window where no Qt binding is installed
-        return
-    hang_bell(window, controller.mailbox, controller.close)
+        return None
+    return hang_bell(window, controller.mailbox, controller.close)

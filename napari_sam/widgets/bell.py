@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
-from qtpy.QtWidgets import QApplication, QWidget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from qtpy.QtWidgets import QWidget
 
     from ..worker import Mailbox
 
@@ -20,29 +21,40 @@ class Bell(QObject):
 
     def __init__(self, window: QWidget, mailbox: Mailbox, close: Callable[[], None]) -> None:
         super().__init__(window)
-        self._window, self._mailbox, self._close = window, mailbox, close
-        self.rung.connect(mailbox.deliver, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg]
+        self._window: QWidget | None = window
+        self._mailbox, self._close = mailbox, close
+        self.rung.connect(mailbox.deliver, Qt.ConnectionType.QueuedConnection)
         window.installEventFilter(self)
-        window.destroyed.connect(self._end)
-        if (app := QApplication.instance()) is not None:
-            app.aboutToQuit.connect(self._end)
+        window.destroyed.connect(self._on_window_destroyed)
+        mailbox.bell = self.rung.emit
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """Close with the window; whether it really closes is known only after it has handled the event."""
         if event.type() == QEvent.Type.Close:
-            self._mailbox.post(self._end_if_gone)
+            self._mailbox.post(self._close_if_gone)
         return False
 
-    def _end_if_gone(self) -> None:
-        if not self._window.isVisible():
-            self._end()
-
-    def _end(self) -> None:
+    def take_down(self) -> None:
+        """Ring and watch no more, and let go of everybody."""
         self._mailbox.bell = None
+        if self._window is not None:
+            self._window.removeEventFilter(self)
+            self._window.destroyed.disconnect(self._on_window_destroyed)
+            self.rung.disconnect()
+            self.deleteLater()
+
+    def _close_if_gone(self) -> None:
+        if self._window is not None and not self._window.isVisible():
+            self._close()
+
+    def _on_window_destroyed(self) -> None:
+        self._window = None  # Qt deletes it now, and this bell with it
         self._close()
 
 
-def hang_bell(window: Any, mailbox: Mailbox, close: Callable[[], None]) -> None:
-    """Make `mailbox` ring in the event loop of a napari `window`, and call `close` when that window is gone."""
-    bell = Bell(window.main_menu.window(), mailbox, close)
-    mailbox.bell = bell.rung.emit
+def hang_bell(window: Any, mailbox: Mailbox, close: Callable[[], None]) -> Callable[[], None]:
+    """Make `mailbox` ring in the event loop of a napari `window`, and call `close` when that is gone.
+
+    Returns how to take the bell down again.
+    """
+    return Bell(window.main_menu.window(), mailbox, close).take_down
