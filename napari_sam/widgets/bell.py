@@ -27,6 +27,7 @@ class Bell(QObject):
         window.installEventFilter(self)
         window.destroyed.connect(self._on_window_destroyed)
         mailbox.bell = self.rung.emit
+        self.rung.emit()  # for what came before
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """Close with the window; whether it really closes is known only after it has handled the event."""
