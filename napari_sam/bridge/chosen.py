@@ -66,7 +66,6 @@ class ChosenImage:
         if not self._is_listening:
             return
         self._is_listening = False
-        self.mailbox.bell = None
         self.viewer.layers.events.inserted.disconnect(self._on_layer_inserted)
         registry.opened.disconnect(self._on_opened)
         self._take(None)

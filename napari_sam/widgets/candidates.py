@@ -20,7 +20,12 @@ MOST = 3
 SIDE = 64
 DETAIL = 2
 """Pixels of a picture for each of the dock's, for screens that show them."""
-INSIDE, OUTSIDE = 0xFF2AA8FF, 0xFF23262D
+INSIDE, OUTSIDE = 0xFF2AA8FF, 0xFF0E1014
+STYLE = """
+QToolButton { border: 2px solid transparent; border-radius: 4px; padding: 2px; }
+QToolButton:hover, QToolButton:focus { border-color: #7f8794; }
+QToolButton:checked { border-color: #2aa8ff; font-weight: bold; }
+"""
 
 
 class CandidateStrip(QWidget):
@@ -68,8 +73,9 @@ class CandidateStrip(QWidget):
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        layout.addWidget(self._hint)
+        layout.addWidget(self._hint, 1, Qt.AlignmentFlag.AlignTop)
         self._hint.setWordWrap(True)
+        self.setStyleSheet(STYLE)
         for index, button in enumerate(self._buttons):
             button.setCheckable(True)
             button.setIconSize(QSize(SIDE, SIDE))
@@ -77,8 +83,8 @@ class CandidateStrip(QWidget):
             button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
             self._group.addButton(button, index)
             layout.addWidget(button)
-        layout.addStretch()
-        self.setFixedHeight(self._buttons[0].sizeHint().height() + 8)
+        layout.addStretch(0)
+        self.setFixedHeight(SIDE + self.fontMetrics().height() + 20)  # as high without candidates as with
 
 
 def thumbnails(masks: Sequence[Mask]) -> list[NDArray[np.bool_]]:
@@ -106,4 +112,4 @@ def _icon(picture: NDArray[np.bool_]) -> QIcon:
     pixels = np.ascontiguousarray(np.where(picture, np.uint32(INSIDE), np.uint32(OUTSIDE)))
     height, width = pixels.shape
     image = QImage(pixels.tobytes(), width, height, 4 * width, QImage.Format.Format_RGB32)
-    return QIcon(QPixmap.fromImage(image))  # the pixmap copies the pixels
+    return QIcon(QPixmap.fromImage(image.copy()))  # else the icon would read the array when that is gone

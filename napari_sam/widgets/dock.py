@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Labels
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, QSize
 from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from ..bridge.chosen import ChosenImage
@@ -32,8 +31,9 @@ if TYPE_CHECKING:
     from ..bridge.tools import Tool
     from ..worker import ModelChoice
 
-NO_IMAGE = "Open an image to begin: drop a file into the window, or take one of File > Open Sample > Segment Anything."
+NO_IMAGE = "Open an image to begin: drop a file into the window, or try File > Open Sample > Segment Anything."
 NOT_CHOSEN = "Choose an image to begin."
+WIDTH = 300
 OBSTACLES = {
     "commit": "nothing is outlined, click on an object first.",
     "clear": "there is no click and no box in this slice.",
@@ -57,12 +57,13 @@ class SegmentAnythingDock(QWidget):
         self._viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self._shown: Controller | None = None
         self._is_listening = False
-        self._image = LayerPicker(self._images, "choose an image", offers_none=False)
+        self._take_bell_down: Callable[[], None] | None = None
         self._model = ModelPicker()
+        self._chosen = ChosenImage(self._viewer, self._model.value())
+        self._image = LayerPicker(self._images, "choose an image", offers_none=False)
         self._labels = LayerPicker(self._labels_layers, "new layer", offers_none=True)
         self._status, self._tools = StatusLine(), ToolBar()
         self._candidates, self._actions = CandidateStrip(), ActionBar()
-        self._chosen = ChosenImage(self._viewer, self._model.value())
         self._lay_out()
         self._connect_parts()
         self._listen()
@@ -121,9 +122,7 @@ class SegmentAnythingDock(QWidget):
             event.connect(self._on_layers_changed)
         self._chosen.changed.connect(self._on_chosen_changed)
         if (window := getattr(self._viewer, "window", None)) is not None:
-            # The bell lives as long as the window; it must not keep us alive.
-            stop = weakref.WeakMethod(self._stop)
-            hang_bell(window, self._chosen.mailbox, lambda: (found := stop()) and found())
+            self._take_bell_down = hang_bell(window, self._chosen.mailbox, self._stop)
         self._try(self._chosen.listen)
         self._show_all()
 
@@ -135,8 +134,14 @@ class SegmentAnythingDock(QWidget):
         self._chosen.changed.disconnect(self._on_chosen_changed)
         self._chosen.stop()
         self._show(None)
+        if self._take_bell_down is not None:
+            self._take_bell_down()
         for event in self._layer_events():
             event.disconnect(self._on_layers_changed)
+
+    def sizeHint(self) -> QSize:
+        """Ask for a narrow column, as high as it needs."""
+        return QSize(WIDTH, super().sizeHint().height())
 
     def event(self, event: Any) -> bool:
         """Stop when napari takes us out of its window: it tells in no other way."""

@@ -50,7 +50,8 @@ class LayerPicker(QWidget):
         with self._box.changed.blocked():
             self._box.reset_choices()
             self._box.value = self._value
-        self._box.native.setToolTip(self.toolTip())
+        name = "" if self._value is None else f"\nNow: {self._value.name}"
+        self._box.native.setToolTip(self.toolTip() + name)
 
     def _choices(self, _box: Any) -> list[tuple[str, Layer | None]]:
         layers = list(self._layers())

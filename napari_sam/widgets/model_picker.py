@@ -7,10 +7,10 @@ from typing import Any
 
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QFileDialog, QFormLayout, QGridLayout, QToolButton, QWidget
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QGridLayout, QPushButton, QWidget
 
 from ..worker import ModelChoice
-from .parts import narrow
+from .parts import SMALL_BUTTON, narrow
 
 MODELS = {
     "default": "Comes with the plugin, nothing to download",
@@ -36,7 +36,7 @@ class ModelPicker(QWidget):
         self._model = ComboBox(choices=self._models)
         self._device = ComboBox(choices=DEVICES)
         self._precision = ComboBox(choices=PRECISIONS)
-        self._details, self._more = QWidget(), QToolButton()
+        self._details, self._more = QWidget(), QPushButton()
         self._lay_out()
         self._model.changed.connect(self._on_model_changed)
         self._device.changed.connect(self._on_details_changed)
@@ -62,7 +62,7 @@ class ModelPicker(QWidget):
         self._more.setText("\N{HORIZONTAL ELLIPSIS}")
         self._more.setCheckable(True)
         self._more.setToolTip("Device and precision")
-        self._more.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self._more.setFixedWidth(SMALL_BUTTON)
         self._device.native.setToolTip("auto: a CUDA GPU, else Apple's, else the CPU")
         self._precision.native.setToolTip(
             "auto: float16 on a CUDA GPU, else float32; bfloat16 is quicker on newer CPUs"

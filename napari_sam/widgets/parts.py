@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QSizePolicy
 
+SMALL_BUTTON = 28
+"""Width of a button with one sign on it."""
+
 
 def narrow(box: QComboBox) -> None:
     """Let a box be narrower than its longest choice; a long name is cut, not the dock."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QSizePolicy, QToolButton, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QWidget
 
 from ..pending import Phase, Status
+from .parts import SMALL_BUTTON
 
 BUSY = (Phase.LOADING, Phase.ENCODING, Phase.DECODING)
 SENTENCES = {
@@ -19,6 +20,12 @@ SENTENCES = {
 ERROR_STYLE = "QLabel { background: #a5182c; color: white; border-radius: 3px; padding: 5px; }"
 
 
+BAR_STYLE = """
+QProgressBar { border: none; border-radius: 2px; background: rgba(127, 127, 127, 60); }
+QProgressBar::chunk { border-radius: 2px; background: #2aa8ff; }
+"""
+
+
 class StatusLine(QWidget):
     """Shows a `Status`; errors stand out, and can be selected to be copied."""
 
@@ -29,7 +36,7 @@ class StatusLine(QWidget):
         super().__init__()
         self._status = Status(Phase.NO_IMAGE)
         self._text, self._bar = QLabel(), QProgressBar()
-        self._cancel, self._retry = QToolButton(), QToolButton()
+        self._cancel, self._retry = QPushButton(), QPushButton()
         self._lay_out()
         self._cancel.clicked.connect(self.cancelled)
         self._retry.clicked.connect(self.retried)
@@ -63,10 +70,12 @@ class StatusLine(QWidget):
         self._text.setTextInteractionFlags(flags.TextSelectableByMouse | flags.TextSelectableByKeyboard)
         self._text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self._bar.setTextVisible(False)
-        self._bar.setFixedHeight(4)
+        self._bar.setFixedHeight(5)
+        self._bar.setStyleSheet(BAR_STYLE)
         self._cancel.setText("\N{MULTIPLICATION SIGN}")
+        self._cancel.setFixedWidth(SMALL_BUTTON)
         self._cancel.setToolTip("Stop this; the next click goes on")
-        self._retry.setText("Try again")
+        self._retry.setText("  Try again  ")
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._text, 0, 0)
@@ -74,10 +83,13 @@ class StatusLine(QWidget):
         layout.addWidget(self._bar, 1, 0, 1, 2)
         layout.addWidget(self._retry, 2, 0, 1, 2, Qt.AlignmentFlag.AlignRight)
         layout.setColumnStretch(0, 1)
-        for widget in (self._cancel, self._bar):  # the column below stays where it is
-            policy = widget.sizePolicy()
-            policy.setRetainSizeWhenHidden(True)
-            widget.setSizePolicy(policy)
+        layout.setHorizontalSpacing(0)
+        # What lies below stays where it is while things come and go here.
+        policy = self._bar.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        self._bar.setSizePolicy(policy)
+        self._text.setMinimumHeight(SMALL_BUTTON)
+        self._cancel.setFixedHeight(SMALL_BUTTON)
 
 
 def _sentence(status: Status) -> str:
