@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 
+NO_LAYER = object()
+"""Stands for no layer in the box, which does not tell when None is chosen."""
+
+
 class LayerPicker(QWidget):
     """Shows the layers that `layers` returns, by name.
 
@@ -49,17 +53,17 @@ class LayerPicker(QWidget):
         """Read the layers and their names again; the choice stays."""
         with self._box.changed.blocked():
             self._box.reset_choices()
-            self._box.value = self._value
+            self._box.value = NO_LAYER if self._value is None else self._value
         name = "" if self._value is None else f"\nNow: {self._value.name}"
         self._box.native.setToolTip(self.toolTip() + name)
 
-    def _choices(self, _box: Any) -> list[tuple[str, Layer | None]]:
+    def _choices(self, _box: Any) -> list[tuple[str, Any]]:
         layers = list(self._layers())
         if self._value is not None and self._value not in layers:
             layers.append(self._value)
-        none = [(self._none, None)] if self._offers_none or self._value is None else []
+        none = [(self._none, NO_LAYER)] if self._offers_none or self._value is None else []
         return [*none, *((layer.name, layer) for layer in layers)]
 
-    def _on_box_changed(self, layer: Layer | None) -> None:
-        self._value = layer
-        self.changed.emit(layer)
+    def _on_box_changed(self, choice: Any) -> None:
+        self._value = None if choice is NO_LAYER else choice
+        self.changed.emit(self._value)
