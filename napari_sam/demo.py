@@ -12,7 +12,7 @@ from . import cli
 from .samples import sample_path
 
 FOLDER = Path("napari-sam-demo")
-NUCLEUS = (93, 351)
+NUCLEUS = (65, 271)
 """Where a bright nucleus of the sample picture lies, (row, column)."""
 
 # In a process of its own: where a library of the window system is missing, Qt ends the process instead of raising.

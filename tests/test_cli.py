@@ -10,7 +10,7 @@ import pytest
 from skimage.io import imread, imsave
 
 import napari_sam
-from napari_sam import Prompts, cli, demo
+from napari_sam import Prompts, cli
 from napari_sam.samples import sample_path
 
 
@@ -119,28 +119,3 @@ def test_arguments_are_checked_before_the_work(
 def test_no_prompt_is_a_mistake(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["segment", str(picture), "--out", str(tmp_path / "mask.tif")]) == 2
     assert "no prompt at all" in capsys.readouterr().err
-
-
-def test_demo_needs_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    assert demo.why_no_window() == "There is no display"
-
-
-def test_demo_sees_a_display_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DISPLAY", ":987")
-    monkeypatch.setenv("QT_QPA_PLATFORM", "xcb")
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    assert demo.why_no_window().startswith("Qt cannot open a window (")
-
-
-def test_demo_without_display_calls_the_console_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    calls: list[list[str]] = []
-    monkeypatch.setattr(cli, "main", lambda arguments: calls.append(arguments) or 0)
-    assert demo.run_headless() == 0
-    ((command, image, *rest),) = calls
-    assert command == "segment"
-    assert Path(image).is_file()
-    assert Path(rest[-1]).parent == tmp_path / demo.FOLDER
