@@ -23,7 +23,7 @@ class Bell(QObject):
         super().__init__(window)
         self._window: QWidget | None = window
         self._mailbox, self._close = mailbox, close
-        self.rung.connect(mailbox.deliver, Qt.ConnectionType.QueuedConnection)
+        self.rung.connect(mailbox.deliver, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg]
         window.installEventFilter(self)
         window.destroyed.connect(self._on_window_destroyed)
         mailbox.bell = self.rung.emit
