@@ -94,6 +94,11 @@ class Controller:
         return self._preview.layer
 
     @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The image and the four layers that the annotation works with."""
+        return self.image_layer, self.labels, self.preview, self.shapes, self.points
+
+    @property
     def events(self) -> AnnotatorEvents:
         """Signals: embedding_ready, mask_changed, committed(ids), failed(error), status_changed(status), closed."""
         return self._annotator.events
@@ -344,7 +349,7 @@ class Controller:
         self._on_slice_changed()
 
     def _on_layer_removed(self, event: Any) -> None:
-        if event.value in (self.image_layer, self.points, self.shapes, self.labels, self.preview):
+        if event.value in self.layers:
             self.close()
 
     # What the annotator answers

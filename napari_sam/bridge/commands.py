@@ -1,0 +1,83 @@
+"""What the command palette offers: each acts on the annotation of the viewer, as the dock's buttons and the keys do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari import Viewer  # noqa: TC002  napari hands its viewer to whoever asks for this type, at run time
+from napari.utils.notifications import show_warning
+
+from ..errors import NapariSamError
+from .controller import annotate
+from .keys import choose_next
+from .registry import open_controllers
+from .tools import Tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .controller import Controller
+
+
+def start(viewer: Viewer) -> None:
+    """Annotate the selected image, else the topmost."""
+    _warning_only(lambda: annotate(viewer))
+
+
+def commit(viewer: Viewer) -> None:
+    """Write the pending objects."""
+    _with_annotation(viewer, lambda controller: controller.commit())
+
+
+def clear(viewer: Viewer) -> None:
+    """Remove the prompts of the slice shown."""
+    _with_annotation(viewer, lambda controller: controller.clear())
+
+
+def undo(viewer: Viewer) -> None:
+    """Take back the last edit of prompts, or the last commit."""
+    _with_annotation(viewer, lambda controller: controller.undo())
+
+
+def redo(viewer: Viewer) -> None:
+    """Do again what was undone last."""
+    _with_annotation(viewer, lambda controller: controller.redo())
+
+
+def next_candidate(viewer: Viewer) -> None:
+    """Choose the next candidate."""
+    _with_annotation(viewer, choose_next)
+
+
+def positive_points(viewer: Viewer) -> None:
+    """Place points on the object."""
+    _with_annotation(viewer, lambda controller: controller.tools.take(Tool.POSITIVE))
+
+
+def negative_points(viewer: Viewer) -> None:
+    """Place points beside the object."""
+    _with_annotation(viewer, lambda controller: controller.tools.take(Tool.NEGATIVE))
+
+
+def boxes(viewer: Viewer) -> None:
+    """Draw boxes round objects."""
+    _with_annotation(viewer, lambda controller: controller.tools.take(Tool.BOX))
+
+
+def _with_annotation(viewer: Viewer, act: Callable[[Controller], None]) -> None:
+    """Act on the annotation whose layer is selected, else on the one that began last."""
+    controllers = open_controllers(getattr(viewer, "__wrapped__", viewer))
+    if not controllers:
+        show_warning("No image is being annotated: choose one in the dock of Segment Anything.")
+        return
+    selected = viewer.layers.selection.active
+    controller = next((one for one in controllers if selected in one.layers), controllers[-1])
+    _warning_only(lambda: act(controller))
+
+
+def _warning_only(act: Callable[[], Any]) -> None:
+    """Say what went wrong instead of raising it into napari."""
+    try:
+        act()
+    except NapariSamError as error:
+        show_warning(str(error))
