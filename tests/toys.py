@@ -1,0 +1,38 @@
+"""The smallest real networks, for tests of what surrounds them: milliseconds, weights that follow from their names."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from parity import state_of_shapes
+
+from napari_sam.checkpoints import LoadedCheckpoint
+from napari_sam.geometry import Profile
+from napari_sam.models import SPECS, build_sam
+from napari_sam.predictor import Predictor
+
+CROP_SIDES = (24, 40)
+
+
+@cache
+def toy_state(name: str = "toy_tiny_vit") -> dict[str, torch.Tensor]:
+    shapes = {key: tuple(value.shape) for key, value in build_sam(SPECS[name]).state_dict().items()}
+    return state_of_shapes(shapes)
+
+
+def make_predictor(
+    crop_sides: tuple[int, ...] = (), dtype: torch.dtype = torch.float32, name: str = "toy_tiny_vit"
+) -> Predictor:
+    spec = SPECS[name]
+    sam = build_sam(spec)
+    sam.load_state_dict(toy_state(name))
+    profile = Profile("toy", spec.image_size, crop_sides=crop_sides)
+    return Predictor(LoadedCheckpoint(sam, spec, profile, name, f"weights of {name}"), torch.device("cpu"), dtype)
+
+
+def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Return a colour picture (height, width, 3) of noise."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
