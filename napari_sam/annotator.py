@@ -356,14 +356,17 @@ class Annotator:
         state = self._shown
         if state is None or state.embedding is not None or ENCODE in self._questions:
             return
-        source, started = state.source, time.monotonic()
+        source = state.source
 
-        def work(predictor: Predictor, job: Job) -> ImageEmbedding:
+        def work(predictor: Predictor, job: Job) -> tuple[ImageEmbedding, float]:
+            started = time.monotonic()  # here, so that neither loading the model nor waiting in the queue counts
             limits = None if source.limits is None else source.limits.resolved
-            return predictor.encode(source.pixels, limits=limits, progress=job.progress, cancelled=job.is_cancelled)
+            report, is_cancelled = job.progress, job.is_cancelled
+            embedding = predictor.encode(source.pixels, limits=limits, progress=report, cancelled=is_cancelled)
+            return embedding, time.monotonic() - started
 
-        def done(embedding: ImageEmbedding) -> None:
-            state.embedding, state.seconds = embedding, time.monotonic() - started
+        def done(encoded: tuple[ImageEmbedding, float]) -> None:
+            state.embedding, state.seconds = encoded
             self.events.embedding_ready.emit()
             for key, record in state.objects.items():
                 if not record.is_answered:

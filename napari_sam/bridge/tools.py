@@ -49,8 +49,13 @@ class Tools:
         if active is self._shapes and active.mode == "add_rectangle":
             return Tool.BOX
         if active is self._points and active.mode == "add":
-            return Tool.POSITIVE if self._polarity else Tool.NEGATIVE
+            return self.pointing
         return None
+
+    @property
+    def pointing(self) -> Tool:
+        """The tool that places points of the chosen polarity."""
+        return Tool.POSITIVE if self._polarity else Tool.NEGATIVE
 
     def take(self, tool: Tool) -> None:
         """Take a tool in hand: choose its layer, and make that ready to be clicked or drawn in."""

@@ -156,6 +156,8 @@ class SegmentAnythingDock(QWidget):
 
     def _on_image_picked(self, image: Image | None) -> None:
         self._try(lambda: self._chosen.choose(image))
+        if self._shown is not None:
+            self._shown.tools.take(self._shown.tools.pointing)  # the next click is for this image
         self._show_pickers()
 
     def _on_model_picked(self, choice: ModelChoice) -> None:

@@ -206,6 +206,7 @@ def test_choosing_another_image_keeps_the_prompts_of_the_first(viewer: Viewer, o
     assert widget._candidates.value() is None
     boxes(widget)["image"].setCurrentText("first")
     assert widget.annotator is first
+    assert viewer.layers.selection.active is first.points
     assert len(first.candidates) == 3
     assert widget._candidates.value() == first.chosen
 
