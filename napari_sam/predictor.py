@@ -112,8 +112,8 @@ class _Query:
     multimask: bool
 
     @property
-    def kind(self) -> tuple[int, int, int, bool, bool]:
-        return id(self.region), len(self.points), len(self.boxes), self.mask is not None, self.multimask
+    def kind(self) -> tuple[int, int, bool, bool]:
+        return len(self.points), len(self.boxes), self.mask is not None, self.multimask
 
 
 class Predictor:
@@ -256,27 +256,28 @@ class Predictor:
 
     def _answer(self, queries: Sequence[_Query]) -> list[list[tuple[Mask, float]]]:
         """Ask the decoder once for queries of one kind."""
-        first = queries[0]
-
         def stacked(values: Sequence[NDArray[Any] | None], dtype: torch.dtype) -> torch.Tensor | None:
             if values[0] is None or not len(values[0]):
                 return None
             return torch.from_numpy(np.stack(values)).to(self.device, dtype)  # type: ignore[arg-type]
 
+        regions = [query.region for query in queries]
+        # What is asked of one region alone goes without a copy for each prompt.
+        asked = regions[:1] if all(region is regions[0] for region in regions) else regions
         boxes = stacked([query.boxes for query in queries], torch.float32)
         with torch.inference_mode():
             logits, scores = self._sam.decode(
-                first.region.features.to(self.device),
+                torch.cat([region.features for region in asked]).to(self.device),
                 points=stacked([query.points for query in queries], torch.float32),
                 labels=stacked([query.labels for query in queries], torch.int64),
                 boxes=None if boxes is None else boxes.reshape(len(queries), 4),
                 masks=stacked([query.mask for query in queries], torch.float32),
-                multimask=first.multimask,
+                multimask=queries[0].multimask,
             )
         all_logits, all_scores = logits.float().cpu().numpy(), scores.float().cpu().numpy()
         return [
-            [(Mask(values, first.region.frame), float(score)) for values, score in zip(*one, strict=True)]
-            for one in zip(all_logits, all_scores, strict=True)
+            [(Mask(values, region.frame), float(score)) for values, score in zip(*one, strict=True)]
+            for region, *one in zip(regions, all_logits, all_scores, strict=True)
         ]
 
     def _check_ours(self, embedding: ImageEmbedding) -> None:

@@ -50,9 +50,17 @@ class Team:
             start += gradient.numel()
 
     def agree(self, value: float) -> float:
-        """Return the leader's value."""
+        """Return the leader's value.
+
+        Raises
+        ------
+        RuntimeError
+            The process that began the training is gone: nobody would end this one.
+        """
         if self.size == 1:
             return value
+        if (parent := multiprocessing.parent_process()) is not None and not parent.is_alive():
+            raise RuntimeError("the training was ended from outside")
         shared = torch.tensor([value], dtype=torch.float64)
         dist.broadcast(shared, src=0)
         return float(shared)
