@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_sam.bridge.controller import annotate
+    from napari_sam.bridge.annotate import annotate
     from napari_sam.embedding import ImageEmbedding
     from napari_sam.errors import (
         Cancelled,
@@ -53,7 +53,7 @@ _HOME = {
     "MaskResult": "napari_sam.masks",
     "Predictor": "napari_sam.predictor",
     "Prompts": "napari_sam.prompts",
-    "annotate": "napari_sam.bridge.controller",
+    "annotate": "napari_sam.bridge.annotate",
     "load_predictor": "napari_sam.predictor",
 }
 

@@ -256,6 +256,7 @@ class Predictor:
 
     def _answer(self, queries: Sequence[_Query]) -> list[list[tuple[Mask, float]]]:
         """Ask the decoder once for queries of one kind."""
+
         def stacked(values: Sequence[NDArray[Any] | None], dtype: torch.dtype) -> torch.Tensor | None:
             if values[0] is None or not len(values[0]):
                 return None

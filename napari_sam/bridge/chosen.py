@@ -9,7 +9,7 @@ from napari.layers import Image
 from psygnal import Signal
 
 from ..worker import Mailbox, ModelChoice
-from .controller import annotate
+from .annotate import annotate
 from .registry import find_controller, open_controllers, registry
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from napari import Viewer  # noqa: TC002  napari hands its viewer to whoever ask
 from napari.utils.notifications import show_warning
 
 from ..errors import NapariSamError
-from .controller import annotate
+from .annotate import annotate
 from .keys import choose_next
 from .registry import open_controllers
 from .tools import Tool

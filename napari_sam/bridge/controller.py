@@ -1,4 +1,4 @@
-"""`annotate`, and the controller that joins one image's annotation to the layers of a viewer.
+"""The controller that joins one image's annotation to the layers of a viewer.
 
 Data flows one way: what happens to the layers is read into frozen rows and views for the annotator; what the annotator
 answers is painted. Nothing is decided here.
@@ -9,29 +9,24 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image, Labels, Points, Shapes
-
 from ..annotator import Annotator, AnnotatorEvents
-from ..errors import ImageError
 from ..prompt_rows import PromptView, adopt, assign_owners
 from ..worker import Mailbox, ModelChoice
-from .image_source import SliceKey, full_resolution, image_source, shared_limits, shown_slice
+from .image_source import SliceKey, full_resolution, image_source, shared_limits, shown_slice, unwrapped
 from .keys import Keys
 from .mask_layer import LayerCanvas, Preview, check_labels, new_labels
-from .prompt_layers import PromptLayers, check_bindable, new_points, new_shapes
-from .registry import find_controller, open_controllers, registry
+from .prompt_layers import PromptLayers, new_points, new_shapes
+from .registry import registry
 from .tools import Tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from napari.components import ViewerModel
-    from napari.layers import Layer
+    from napari.layers import Image, Labels, Layer, Points, Shapes
 
     from ..masks import Mask
     from ..pending import Status
-
-__all__ = ["Controller", "annotate", "find_controller", "open_controllers"]
 
 FINISHED = ("added", "removed", "changed")
 PLACE_EVENTS = ("scale", "translate", "rotate", "shear", "affine")
@@ -194,7 +189,7 @@ class Controller:
         LabelsError
             The layer does not have the image's shape and place.
         """
-        labels = _unwrapped(labels)
+        labels = unwrapped(labels)
         if labels is self.labels:
             return
         if labels is not None:
@@ -367,81 +362,6 @@ def image_shape(image: Image, key: SliceKey) -> tuple[int, int]:
     """Return (height, width) of a plane of `image`."""
     shape = full_resolution(image).shape
     return int(shape[key.displayed[0]]), int(shape[key.displayed[1]])
-
-
-def annotate(
-    viewer: ViewerModel,
-    image_layer: Image | None = None,
-    model: str = "default",
-    device: str = "auto",
-    precision: str = "auto",
-    points: Points | None = None,
-    shapes: Shapes | None = None,
-    labels: Labels | None = None,
-) -> Controller:
-    """Start annotating an image of a viewer, or return the annotation that is open on it.
-
-    Parameters
-    ----------
-    viewer
-        A `napari.Viewer`, or a `ViewerModel` without a window.
-    image_layer
-        The image; None takes the selected one, else the topmost.
-    model, device, precision
-        As `napari_sam.load_predictor` takes them; loading happens in the background.
-    points, shapes, labels
-        Layers to use instead of new ones. Points may have a feature `label`, 1 or 0; points and shapes a feature
-        `object`. Labels must have the image's shape and place; ids go on after its largest.
-
-    Raises
-    ------
-    ImageError
-        There is no image layer to annotate.
-    PromptError, LabelsError
-        A given layer cannot be used with this image.
-    ValueError
-        The image is being annotated already, with other layers.
-    """
-    viewer = _unwrapped(viewer)
-    image = _chosen_image(viewer, _unwrapped(image_layer))
-    bound = {"points": _unwrapped(points), "shapes": _unwrapped(shapes), "labels": _unwrapped(labels)}
-    for name, kind in (("points", Points), ("shapes", Shapes)):
-        if bound[name] is not None:
-            check_bindable(bound[name], kind, image)
-    if bound["labels"] is not None:
-        check_labels(bound["labels"], image)
-    choice = ModelChoice(str(model), device, precision)
-    controller = find_controller(viewer, image)
-    if controller is None:
-        controller = Controller(viewer, image, choice, **bound)
-        registry.opened.emit(controller)
-        return controller
-    for name, layer in bound.items():
-        if layer is not None and layer is not getattr(controller, name):
-            raise ValueError(
-                f"image {image.name!r} is being annotated with other {name}: close() that annotation first"
-            )
-    controller.set_model(choice)
-    return controller
-
-
-def _unwrapped(thing: Any) -> Any:
-    """Return what napari's proxy for plugins stands for: a proxied layer is never identical with itself."""
-    return getattr(thing, "__wrapped__", thing)
-
-
-def _chosen_image(viewer: ViewerModel, image: Any) -> Image:
-    if image is None:
-        images = [layer for layer in viewer.layers if isinstance(layer, Image)]
-        active = viewer.layers.selection.active
-        image = active if active in images else images[-1] if images else None
-    if image is None:
-        raise ImageError("the viewer has no image layer: open an image first")
-    if not isinstance(image, Image):
-        raise ImageError(f"{image!r} is a {type(image).__name__} layer: give an image layer")
-    if image not in viewer.layers:
-        raise ImageError(f"image {image.name!r} is not in this viewer: add it first")
-    return image
 
 
 def _hang_bell(controller: Controller) -> Callable[[], None] | None:

@@ -111,3 +111,8 @@ def shared_limits(layer: Image) -> SharedLimits | None:
 def placed_like(layer: Layer) -> dict[str, Any]:
     """Return the arguments that give another layer of the same dimensions the place of `layer` in the world."""
     return {name: getattr(layer, name) for name in ("scale", "translate", "rotate", "shear", "affine", "units")}
+
+
+def unwrapped(thing: Any) -> Any:
+    """Return what napari's proxy for plugins stands for: a proxied layer is never identical with itself."""
+    return getattr(thing, "__wrapped__", thing)

@@ -14,7 +14,8 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels, Points, Shapes
 
 import napari_sam
-from napari_sam.bridge.controller import Controller, find_controller, open_controllers
+from napari_sam.bridge.controller import Controller
+from napari_sam.bridge.registry import find_controller, open_controllers
 from napari_sam.errors import CheckpointError, ImageError, LabelsError, PromptError
 from napari_sam.pending import Phase
 from napari_sam.worker import ModelChoice

@@ -18,8 +18,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QPushButton
 
 import napari_sam
-from napari_sam.bridge.controller import Controller, find_controller, open_controllers
-from napari_sam.bridge.registry import registry
+from napari_sam.bridge.controller import Controller
+from napari_sam.bridge.registry import find_controller, open_controllers, registry
 from napari_sam.bridge.tools import Tool
 from napari_sam.errors import CheckpointError
 from napari_sam.pending import Phase

@@ -1,0 +1,91 @@
+"""`annotate`: where every annotation in a viewer begins, whoever asks for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Labels, Points, Shapes
+
+from ..errors import ImageError
+from ..worker import ModelChoice
+from .controller import Controller
+from .image_source import unwrapped
+from .mask_layer import check_labels
+from .prompt_layers import check_bindable
+from .registry import find_controller, registry
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+def annotate(
+    viewer: ViewerModel,
+    image_layer: Image | None = None,
+    model: str = "default",
+    device: str = "auto",
+    precision: str = "auto",
+    points: Points | None = None,
+    shapes: Shapes | None = None,
+    labels: Labels | None = None,
+) -> Controller:
+    """Start annotating an image of a viewer, or return the annotation that is open on it.
+
+    Parameters
+    ----------
+    viewer
+        A `napari.Viewer`, or a `ViewerModel` without a window.
+    image_layer
+        The image; None takes the selected one, else the topmost.
+    model, device, precision
+        As `napari_sam.load_predictor` takes them; loading happens in the background.
+    points, shapes, labels
+        Layers to use instead of new ones. Points may have a feature `label`, 1 or 0; points and shapes a feature
+        `object`. Labels must have the image's shape and place; ids go on after its largest.
+
+    Raises
+    ------
+    ImageError
+        There is no image layer to annotate.
+    PromptError, LabelsError
+        A given layer cannot be used with this image.
+    ValueError
+        The image is being annotated already, with other layers.
+    """
+    viewer = unwrapped(viewer)
+    image = _chosen_image(viewer, unwrapped(image_layer))
+    bound = {"points": unwrapped(points), "shapes": unwrapped(shapes), "labels": unwrapped(labels)}
+    _check_bound(bound, image)
+    choice = ModelChoice(str(model), device, precision)
+    controller = find_controller(viewer, image)
+    if controller is None:
+        controller = Controller(viewer, image, choice, **bound)
+        registry.opened.emit(controller)
+        return controller
+    for name, layer in bound.items():
+        if layer is not None and layer is not getattr(controller, name):
+            raise ValueError(f"image {image.name!r} is annotated with other {name}: close() that annotation first")
+    controller.set_model(choice)
+    return controller
+
+
+def _check_bound(bound: dict[str, Any], image: Image) -> None:
+    """Raise unless every layer that is given can be used with `image`."""
+    for name, kind in (("points", Points), ("shapes", Shapes)):
+        if bound[name] is not None:
+            check_bindable(bound[name], kind, image)
+    if bound["labels"] is not None:
+        check_labels(bound["labels"], image)
+
+
+def _chosen_image(viewer: ViewerModel, image: Any) -> Image:
+    if image is None:
+        images = [layer for layer in viewer.layers if isinstance(layer, Image)]
+        active = viewer.layers.selection.active
+        image = active if active in images else images[-1] if images else None
+    if image is None:
+        raise ImageError("the viewer has no image layer: open an image first")
+    if not isinstance(image, Image):
+        raise ImageError(f"{image!r} is a {type(image).__name__} layer: give an image layer")
+    if image not in viewer.layers:
+        raise ImageError(f"image {image.name!r} is not in this viewer: add it first")
+    return image
