@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import dask.array
 import numpy as np
 import pandas as pd
 import pytest
@@ -673,3 +674,51 @@ def test_closing_keeps_the_labels_and_hides_the_rest(annotator: Controller, view
     assert find_controller(viewer, image) is None
     annotator.points.add([(1, 1)])
     annotator.wait(1)
+
+
+# Arrays of other kinds
+
+
+def test_a_lazy_stack_is_read_slice_by_slice(viewer: ViewerModel, predictor: FakePredictor) -> None:
+    read: list[int] = []
+
+    def plane(block_info: Any = None) -> np.ndarray[Any, Any]:
+        index = block_info[None]["array-location"][0][0]
+        read.append(index)
+        return np.full((1, *SHAPE), index, np.uint16)
+
+    lazy = dask.array.map_blocks(plane, chunks=((1,) * 40, (SHAPE[0],), (SHAPE[1],)), dtype=np.uint16)
+    viewer.add_image(lazy, contrast_limits=(0, 40))
+    viewer.dims.set_current_step(0, 7)
+    annotator = napari_sam.annotate(viewer)
+    annotator.points.add([(7, 20, 30)])
+    annotator.wait(PATIENCE)
+    assert predictor.encoded[-1].mean() == 7
+    assert len(set(read)) < 30
+    annotator.commit()
+    assert annotator.labels.data[7].any()
+
+
+def test_a_pyramid_is_annotated_at_full_resolution(viewer: ViewerModel, predictor: FakePredictor) -> None:
+    full = np.random.default_rng(0).random((128, 192))
+    viewer.add_image([full, full[::2, ::2], full[::4, ::4]], multiscale=True)
+    annotator = napari_sam.annotate(viewer)
+    click(annotator, 100, 150)
+    annotator.commit()
+    assert annotator.labels.data.shape == full.shape
+    assert annotator.labels.data[100, 150] == 1
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colour_stacks_are_annotated_plane_by_plane(
+    viewer: ViewerModel, predictor: FakePredictor, channels: int
+) -> None:
+    viewer.add_image(np.zeros((4, *SHAPE, channels), np.uint8), rgb=True)
+    viewer.dims.set_current_step(0, 1)
+    annotator = napari_sam.annotate(viewer)
+    annotator.points.add([(1, 20, 30)])
+    annotator.wait(PATIENCE)
+    assert predictor.encoded[-1].shape == (*SHAPE, channels)
+    annotator.commit()
+    assert annotator.labels.data.shape == (4, *SHAPE)
+    assert annotator.labels.data[1].any()
