@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .predictor import Predictor
 
 KEPT_EMBEDDINGS = 32
+REOPENED = "reopened"
 REOPENED_SIZE = 256
 ENCODE = "encode"
 
@@ -66,7 +68,7 @@ class Annotator:
         self.history = History()
         self.rows: Rows = {}
         self._noted: Rows = {}
-        self.active: Hashable | None = None
+        self._touched: list[Hashable] = []
         self._questions = Questions(choice, self.mailbox, self._on_settled, self._report)
         self._slices: OrderedDict[Hashable, SliceState] = OrderedDict()
         self._shown: SliceState | None = None
@@ -75,6 +77,17 @@ class Annotator:
         self._error: Exception | None = None
         self._failures: list[Exception] = []
         self._commit_wanted = False
+
+    @property
+    def active(self) -> Hashable | None:
+        """The object placed, touched or re-opened last since the last commit, of those that are still there."""
+        there = {row.owner for row in self.rows.values()} | (self._shown.objects.keys() if self._shown else set())
+        return next((key for key in reversed(self._touched) if key in there), None)
+
+    @active.setter
+    def active(self, key: Hashable | None) -> None:
+        """Make an object active; None forgets which ones were."""
+        self._touched = [] if key is None else [other for other in self._touched if other != key] + [key]
 
     # What a person does
 
@@ -129,7 +142,9 @@ class Annotator:
             self._noted = rows
         if rows == self.rows and view.rows == self._view.rows:
             return
-        self.rows, self.active = rows, active
+        self.rows = rows
+        if active is not None:
+            self.active = active
         self.see(view)
 
     def adopt(self, rows: Rows) -> None:
@@ -145,12 +160,15 @@ class Annotator:
         for key in [k for k, record in state.objects.items() if k not in view.objects and record.rows]:
             self._drop(state, key)
         for key, wanted in view.objects.items():
-            record = state.objects.setdefault(key, PendingObject())
+            if (record := state.objects.get(key)) is None:
+                record = state.objects[key] = self._reopened(key) or PendingObject()
             record.rows = wanted.rows
             if record.ask(wanted.prompts):
                 self._error = None
             if not record.is_answered:
                 self._ask(state, key, record)
+        if self._commit_wanted and not self._questions:  # what it waited for was taken back
+            self.mailbox.post(partial(self._on_settled, None))
         self.events.mask_changed.emit()
         self._report()
 
@@ -214,15 +232,10 @@ class Annotator:
         LabelsError
             The slice shown has no pixel of that id.
         """
-        state = self._shown
-        box = (0, 0, 0, 0) if state is None else whole(state.source.shape)
-        pixels = np.zeros((0, 0), bool) if state is None else self.canvas.read(state.source.key, box) == object_id
-        if state is None or object_id < 1 or not pixels.any():
+        key = (REOPENED, int(object_id))
+        if self._shown is None or (record := self._reopened(key)) is None:
             raise LabelsError(f"object {object_id} has no pixel in the slice shown: go to a slice that shows it")
-        mask = Mask.of_pixels(pixels, Frame(state.source.shape, box, 4 * REOPENED_SIZE))
-        key = ("reopened", int(object_id))
-        shown = Answer(None, MaskResult((mask,), np.ones(1, np.float32)), 0)
-        state.objects[key] = PendingObject(answer=shown, object_id=int(object_id), opened=shown)
+        self._shown.objects[key] = record
         self.active = key
         self.events.mask_changed.emit()
         self._say(f"Object {object_id} is open: click to change it, then commit.")
@@ -336,10 +349,20 @@ class Annotator:
         if is_step and (difference := changes(self.rows, rows)):
             self.history.push(PromptStep(difference))
         self.rows = self._noted = rows
-        objects = {} if self._shown is None else self._shown.objects
-        if self.active not in objects and self.active not in {row.owner for row in rows.values()}:
-            self.active = None
         self.events.prompts_changed.emit(rows)
+
+    def _reopened(self, key: Hashable) -> PendingObject | None:
+        """Return the committed object that `key` names, as it is in the slice shown; None if it is not there."""
+        state = self._shown
+        if state is None or not isinstance(key, tuple) or key[0] != REOPENED or key[1] < 1:
+            return None
+        box = whole(state.source.shape)
+        pixels = self.canvas.read(state.source.key, box) == key[1]
+        if not pixels.any():
+            return None
+        mask = Mask.of_pixels(pixels, Frame(state.source.shape, box, 4 * REOPENED_SIZE))
+        shown = Answer(None, MaskResult((mask,), np.ones(1, np.float32)), 0)
+        return PendingObject(answer=shown, object_id=key[1], opened=shown)
 
     # Questions and answers
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,7 +28,7 @@ class PromptRow:
     """One point or one shape, as its layer holds it.
 
     `kind` is "point" or the type of shape; `data` are layer coordinates, (d,) for a point, (vertices, d) for a shape;
-    `features` is its line of the layer's table; `owner` is the object it belongs to.
+    `features` is its line of the layer's table, None where a value is missing; `owner` is the object it belongs to.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class PromptRow:
             and self.owner == other.owner
             and self.kind == other.kind
             and self.features == other.features
-            and np.array_equal(self.data, other.data)
+            and _same_data(self, other)
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -104,7 +104,7 @@ def _surviving_ids(before: Rows, found: Sequence[PromptRow]) -> list[int]:
     remaining = iter(before.items())
     ids: list[int] = []
     for row in found:
-        match = next((row_id for row_id, old in remaining if np.array_equal(old.data, row.data)), None)
+        match = next((row_id for row_id, old in remaining if _same_data(old, row)), None)
         ids.append(next(_fresh_ids) if match is None else match)
     return ids
 
@@ -121,18 +121,23 @@ def adopt(found: Rows) -> Rows:
     return {row_id: replace(row, owner=own_owner(row_id, row)) for row_id, row in found.items()}
 
 
-def assign_owners(known: Rows, found: Rows, active: Hashable | None) -> tuple[Rows, Hashable | None]:
+def assign_owners(
+    known: Rows,
+    found: Rows,
+    active: Hashable | None,
+    places: Callable[[PromptRow], NDArray[np.floating] | None] = lambda row: np.atleast_2d(row.data),
+) -> tuple[Rows, Hashable | None]:
     """Settle which object each row belongs to, and which object is active now.
 
     A named object wins. Else a shape is an object of its own, which placing or moving it makes active; a new point
     belongs to the active object, or to the one that all loose points form. A shape placed round that object takes it
-    over.
+    over. `places` gives a row's positions (n, d), in one frame for all rows, and None for a row in a slice not shown.
     """
     rows: Rows = {}
     fresh_shapes = []
     for row_id, row in found.items():
         is_new = row_id not in known
-        touched = is_new or not np.array_equal(known[row_id].data, row.data)
+        touched = is_new or not _same_data(known[row_id], row)
         if row.named_object is not None or (is_new and not row.is_point):
             owner = own_owner(row_id, row)
         elif is_new:
@@ -145,24 +150,40 @@ def assign_owners(known: Rows, found: Rows, active: Hashable | None) -> tuple[Ro
         if is_new and not row.is_point and row.named_object is None:
             fresh_shapes.append(rows[row_id])
     for shape in fresh_shapes:
-        rows = _take_over_loose_points(rows, shape)
+        rows = _take_over_loose_points(rows, shape, places)
     return rows, active
 
 
-def _take_over_loose_points(rows: Rows, shape: PromptRow) -> Rows:
+def _take_over_loose_points(
+    rows: Rows, shape: PromptRow, places: Callable[[PromptRow], NDArray[np.floating] | None]
+) -> Rows:
     """Let `shape` own the loose points if all positive ones lie in its box: a click, then a box, mean one object."""
+    if (corners := places(shape)) is None:
+        return rows
     loose = {row_id: row for row_id, row in rows.items() if row.is_point and row.owner == LOOSE}
-    positive = [row.data for row in loose.values() if is_positive(row)]
-    low, high = shape.data.min(axis=0), shape.data.max(axis=0)
+    here = {row_id: place for row_id, row in loose.items() if (place := places(row)) is not None}
+    positive = [place for row_id, place in here.items() if polarity(loose[row_id]) == 1]
+    low, high = corners.min(axis=0), corners.max(axis=0)
     if not positive or not all(((point >= low) & (point <= high)).all() for point in positive):
         return rows
-    return rows | {row_id: replace(row, owner=shape.owner) for row_id, row in loose.items()}
+    return rows | {row_id: replace(loose[row_id], owner=shape.owner) for row_id in here}
 
 
-def is_positive(row: PromptRow) -> bool:
-    """Whether a point lies on its object, by the value of its `label` feature; it does if it has none."""
-    value = row.features.get("label", 1)
-    return bool(value != value or float(value) == 1)
+def polarity(row: PromptRow) -> int | None:
+    """Return 1 if a point lies on its object, 0 if beside it, by the value of its `label`; None if that says neither.
+
+    A point without a value lies on its object.
+    """
+    value = row.features.get("label")
+    try:
+        number = 1.0 if value is None else float(value)
+    except (TypeError, ValueError):
+        return None
+    return int(number) if number in (0, 1) else None
+
+
+def _same_data(row: PromptRow, other: PromptRow) -> bool:
+    return np.array_equal(row.data, other.data, equal_nan=True)
 
 
 def changes(before: Rows, after: Rows) -> dict[int, tuple[PromptRow | None, PromptRow | None]]:

@@ -95,9 +95,10 @@ class Questions:
         """Ask another model from now on; or the same again, if it could not be loaded."""
         self.drop_all()
         former, worker = self.choice, self._worker
-        # Taken before the other is given back, so that a model that both want stays loaded.
-        self.choice, self._worker = choice, pool.acquire(choice)
+        self.choice = choice
         if worker is not None:
+            # Taken before the other is given back, so that a model that both want stays loaded.
+            self._worker = pool.acquire(choice)
             pool.release(former, worker)
 
     def close(self) -> bool:

@@ -139,11 +139,13 @@ class Worker:
         return not self._loaded.is_set()
 
     def submit(self, job: Job) -> None:
-        """Queue a job; queued and running ones with the same key are cancelled."""
+        """Queue a job; queued and running ones with the same key are cancelled. After `stop` it ends at once."""
         with self._changed:
+            if self._stopping:
+                return job.finish(None, self.load_error or Cancelled("the model was let go"))
             self._cancel_where(lambda other: other.key == job.key)
             self._jobs.append((job.priority, next(self._order), job))
-            self._changed.notify()
+            return self._changed.notify()
 
     def cancel(self, mailbox: Mailbox) -> None:
         """Cancel every job whose outcome would go to `mailbox`."""

@@ -22,11 +22,14 @@ from .tools import Tools
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import numpy as np
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer, Points, Shapes
+    from numpy.typing import NDArray
 
     from ..masks import Mask
     from ..pending import Status
+    from ..prompt_rows import PromptRow
 
 FINISHED = ("added", "removed", "changed")
 PLACE_EVENTS = ("scale", "translate", "rotate", "shear", "affine")
@@ -265,6 +268,8 @@ class Controller:
             pairs.append((layer.events.data, self._on_prompt_data))
             pairs.append((layer.events.features, self._on_prompt_features))
             pairs.append((layer.events.set_data, self._on_prompt_drawn))
+            if layer not in self._ours:
+                pairs += [(getattr(layer.events, name), self._on_prompts_moved) for name in PLACE_EVENTS]
         return pairs + self.tools.connections()
 
     def _connect(self) -> None:
@@ -296,8 +301,12 @@ class Controller:
             return
         known, active = self._annotator.rows, self._annotator.active
         found = self._prompts.read(known)
-        rows, active = assign_owners(known, found, active)
+        rows, active = assign_owners(known, found, active, self._places)
         self._annotator.set_prompts(rows, active, self._view(rows), is_step=is_step)
+
+    def _places(self, row: PromptRow) -> NDArray[np.floating] | None:
+        """Return a prompt's points (n, 2) in the plane shown, None if it does not lie in it."""
+        return None if self._key is None else self._prompts.places(row, self._key)
 
     def _view(self, rows: Any) -> PromptView:
         if self._key is None:
@@ -335,6 +344,13 @@ class Controller:
             if layer is not self.preview:
                 for name in PLACE_EVENTS:
                     setattr(layer, name, getattr(self.image_layer, name))
+        self._on_slice_changed()
+        self._on_prompts_moved()
+
+    def _on_prompts_moved(self) -> None:
+        """Prompts in layers of the user's own mean other pixels now."""
+        if self._key is not None:
+            self._annotator.see(self._view(self._annotator.rows))
 
     def _on_image_replaced(self) -> None:
         """Forget what was made of pixels that the image no longer has."""

@@ -45,10 +45,13 @@ class SliceKey:
         )
 
     def holds(self, position: NDArray[np.floating]) -> bool:
-        """Whether a data position (d,) lies in this plane; one with fewer axes than the layer lies in every plane."""
+        """Whether a data position (d,) lies in this plane.
+
+        One with fewer axes than the layer lies in every plane, and so does one that is not a number there.
+        """
         missing = len(self.index) - len(position)
         return all(
-            at is None or axis < missing or round(float(position[axis - missing])) == at
+            at is None or axis < missing or not abs(np.round(position[axis - missing]) - at) > 0
             for axis, at in enumerate(self.index)
         )
 

@@ -43,14 +43,13 @@ class Preview:
 
     def move_to(self, key: SliceKey) -> None:
         """Cover another plane of the image, empty."""
+        self.paint([])  # where it was painted, in the plane that is left
         shape = full_resolution(self._image).shape
         sides = tuple(shape[axis] if at is None else 1 for axis, at in enumerate(key.index))
         if sides != self.layer.data.shape:
             self.layer.data = np.zeros(sides, np.uint8)
-            self._painted = []
         self._key = key
         self.place()
-        self.paint([])
 
     def place(self) -> None:
         """Take the image's place in the world, moved to the plane that is shown."""
@@ -98,7 +97,12 @@ class LayerCanvas:
     def read(self, key: SliceKey, box: Box) -> NDArray[np.integer]:
         """Return the ids inside a half-open box of a plane."""
         row0, col0, row1, col1 = box
-        return np.asarray(key.plane_of(self.layer.data)[row0:row1, col0:col1])
+        ids = np.asarray(key.plane_of(self.layer.data)[row0:row1, col0:col1])
+        if ids.shape != (row1 - row0, col1 - col0):
+            raise LabelsError(
+                f"labels layer {self.layer.name!r} no longer has the image's shape: choose another, or a new one"
+            )
+        return ids
 
     def write(self, key: SliceKey, box: Box, where: NDArray[np.bool_], object_id: int) -> None:
         """Give the pixels `where` inside a box of a plane an id, as an edit that napari can undo too."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 from napari.layers import Points, Shapes
 
 from ..errors import PromptError
-from ..prompt_rows import ObjectPrompts, PromptRow, PromptView, Rows, align, is_positive
+from ..prompt_rows import ObjectPrompts, PromptRow, PromptView, Rows, align, polarity
 from ..prompts import Prompts
 from .image_source import full_resolution, placed_like
 
@@ -109,11 +110,10 @@ class PromptLayers:
         grouped: dict[Hashable, list[tuple[int, PromptRow, NDArray[np.floating]]]] = defaultdict(list)
         notes: dict[str, int] = defaultdict(int)
         for row_id, row in rows.items():
-            positions = self._image_positions(row)
-            if not all(key.holds(position) for position in positions):
+            if (places := self.places(row, key)) is None:
                 continue
             here.append(row_id)
-            if problem := _problem(row, places := key.in_plane(positions), shape):
+            if problem := _problem(row, places, shape):
                 notes[problem] += 1
             else:
                 grouped[row.owner].append((row_id, row, places))
@@ -122,6 +122,11 @@ class PromptLayers:
         }
         note = " ".join(f"{count} {problem}." for problem, count in notes.items())
         return PromptView(objects, tuple(here), note)
+
+    def places(self, row: PromptRow, key: SliceKey) -> NDArray[np.floating] | None:
+        """Return a row's points (n, 2) in the plane `key`, None if it does not lie in it."""
+        positions = self._image_positions(row)
+        return key.in_plane(positions) if all(key.holds(position) for position in positions) else None
 
     def _image_positions(self, row: PromptRow) -> NDArray[np.floating]:
         """Return a row's points (n, d) in the image's data coordinates."""
@@ -134,21 +139,23 @@ class PromptLayers:
 
 def _object_prompts(group: list[tuple[int, PromptRow, NDArray[np.floating]]]) -> ObjectPrompts | None:
     """Return one object's prompts; None if what there is only says where it is not."""
-    points = [(places[0], is_positive(row)) for _, row, places in group if row.is_point]
+    points = [(places[0], polarity(row) or 0) for _, row, places in group if row.is_point]
     boxes = [np.concatenate([places.min(0), places.max(0)]) for _, row, places in group if not row.is_point]
     if not boxes and not any(positive for _, positive in points):
         return None
-    prompts = Prompts([p for p, _ in points], [int(positive) for _, positive in points], boxes)
+    prompts = Prompts([p for p, _ in points], [positive for _, positive in points], boxes)
     return ObjectPrompts(prompts, tuple(row_id for row_id, _, _ in group))
 
 
 def _problem(row: PromptRow, places: NDArray[np.floating], shape: tuple[int, int]) -> str:
     """Return why a row is left out, or nothing."""
     last = np.array(shape) - 0.5
-    if not np.isfinite(places).all():
+    if not (np.isfinite(places).all() and np.isfinite(row.data).all()):
         return "with a position that is not a number left out"
     if not row.is_point and row.kind not in CLOSED_SHAPES:
         return f"of type {row.kind} left out: draw a rectangle, an ellipse or a polygon"
+    if row.is_point and polarity(row) is None:
+        return "with a label other than 1 and 0 left out"
     inside = (places.max(0) >= -0.5) & (places.min(0) <= last)
     return "" if inside.all() else "outside the image left out"
 
@@ -162,8 +169,9 @@ def check_bindable(layer: Layer, kind: type[Layer], image: Image) -> None:
 
 
 def _table(layer: Points | Shapes) -> list[dict[str, Any]]:
-    """Return a layer's features, a dictionary per row."""
-    features = layer.features
+    """Return a layer's features, a dictionary per row; None stands for every kind of missing value."""
+    features = layer.features.astype(object)
+    features = features.where(features.notna(), None)
     if not len(features.columns):
         return [{} for _ in range(len(layer.data))]
     return [dict(zip(features.columns, row, strict=True)) for row in features.itertuples(index=False, name=None)]
@@ -171,11 +179,13 @@ def _table(layer: Points | Shapes) -> list[dict[str, Any]]:
 
 def _frame(rows: list[PromptRow], layer: Points | Shapes) -> pd.DataFrame:
     """Return the rows' features as a table with the layer's own columns and types."""
-    columns = layer.features.columns
-    table = pd.DataFrame([dict(row.features) for row in rows], columns=columns)
-    return (
-        table.astype({name: layer.features[name].dtype for name in columns}) if len(rows) else layer.features.iloc[:0]
-    )
+    if not rows:
+        return layer.features.iloc[:0]
+    table = pd.DataFrame([dict(row.features) for row in rows], columns=layer.features.columns)
+    for name, column in layer.features.items():
+        with suppress(TypeError, ValueError):  # say a column that is younger than the rows, with nothing to fill it
+            table[name] = table[name].astype(column.dtype)
+    return table
 
 
 def _write_points(layer: Points, rows: list[PromptRow]) -> None:

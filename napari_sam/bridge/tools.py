@@ -12,8 +12,13 @@ from .prompt_layers import LABEL
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pandas as pd
     from napari.components import ViewerModel
     from napari.layers import Points, Shapes
+
+
+WORDS = {0: ("0", "0.0", "False"), 1: ("1", "1.0", "True")}
+"""How the two labels may be written in a layer of the user's."""
 
 
 class Tool(Enum):
@@ -22,6 +27,13 @@ class Tool(Enum):
     POSITIVE = "positive"
     NEGATIVE = "negative"
     BOX = "box"
+
+
+def _value_of(label: int, column: pd.Series[Any]) -> Any:
+    """Return what stands for `label` in a column; None if that is categorical and has no such category."""
+    if not hasattr(column, "cat"):
+        return label
+    return next((value for value in column.cat.categories if str(value) in WORDS[label]), None)
 
 
 class Tools:
@@ -35,7 +47,7 @@ class Tools:
     def __init__(self, viewer: ViewerModel, points: Points, shapes: Shapes) -> None:
         self._viewer, self._points, self._shapes = viewer, points, shapes
         defaults = points.feature_defaults
-        self._polarity = int(defaults[LABEL].iloc[0] != 0) if LABEL in defaults else 1
+        self._polarity = 0 if LABEL in defaults and str(defaults[LABEL].iloc[0]) in WORDS[0] else 1
 
     @property
     def polarity(self) -> int:
@@ -79,14 +91,23 @@ class Tools:
 
     def on_press(self, layer: Points, event: Any) -> None:
         """Left is as chosen, right or Ctrl negative, for the point that napari adds at the release."""
-        if layer.mode == "add" and LABEL in layer.feature_defaults and event.button in (1, 2):
+        if layer.mode == "add" and event.button in (1, 2):
             is_negative = event.button == 2 or "Control" in event.modifiers
             self._prepare_point(0 if is_negative else self._polarity)
 
     def _prepare_point(self, label: int) -> None:
+        layer = self._points
+        if LABEL not in layer.features:
+            if label:
+                return  # what a point without a label is
+            layer.features = layer.features.assign(**{LABEL: 1})
+        value = _value_of(label, layer.features[LABEL])
+        if value is None:
+            layer.features = layer.features.assign(**{LABEL: layer.features[LABEL].cat.add_categories([label])})
+            value = label
         # Without the block, the points that are selected would change too, and the last one placed always is.
-        with self._points.block_update_properties():
-            self._points.feature_defaults = {LABEL: label}
+        with layer.block_update_properties():
+            layer.feature_defaults = layer.feature_defaults.assign(**{LABEL: value})
 
     def _on_changed(self) -> None:
         self.changed.emit()

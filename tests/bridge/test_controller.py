@@ -722,3 +722,212 @@ def test_colour_stacks_are_annotated_plane_by_plane(
     annotator.commit()
     assert annotator.labels.data.shape == (4, *SHAPE)
     assert annotator.labels.data[1].any()
+
+
+# What layers of the user's own may hold, and what may happen between a question and its answer
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [1, None],
+        [True, False],
+        ["1", "0"],
+        pd.array([1, pd.NA], dtype="Int64"),
+        pd.Categorical(["1", "0"]),
+        pd.Categorical([1, 1]),
+    ],
+    ids=str,
+)
+def test_labels_of_any_type_take_both_polarities_and_survive_undo(
+    viewer: ViewerModel, image: Image, predictor: FakePredictor, labels: Any
+) -> None:
+    points = Points(np.array([(5.0, 5.0), (7, 7)]), features=pd.DataFrame({"label": labels}), translate=(10, -20))
+    annotator = napari_sam.annotate(viewer, image, points=points)
+    annotator.wait(PATIENCE)
+    assert not annotator.can_undo
+    for label in (0, 1):
+        click(annotator, 9, 9 + label, label=label)
+        assert predictor.asked[-1].labels[-1] == label
+    known = predictor.asked[-1].labels.tolist()
+    points.data = np.zeros((0, 2))
+    annotator.undo()
+    annotator.wait(PATIENCE)
+    assert predictor.asked[-1].labels.tolist() == known
+
+
+def test_a_label_that_says_neither_is_left_out_with_a_word(
+    viewer: ViewerModel, image: Image, predictor: FakePredictor
+) -> None:
+    points = Points(np.array([(5.0, 5.0), (7, 7)]), features=pd.DataFrame({"label": ["yes", "1"]}))
+    annotator = napari_sam.annotate(viewer, image, points=points)
+    annotator.wait(PATIENCE)
+    assert "label" in annotator.status.message
+
+
+def test_points_without_labels_can_become_negative(viewer: ViewerModel, image: Image, predictor: FakePredictor) -> None:
+    points = Points(np.array([(20.0, 30.0)]), features=pd.DataFrame({"object": [4]}), scale=(2, 3), translate=(10, -20))
+    annotator = napari_sam.annotate(viewer, image, points=points)
+    click(annotator, 25, 30, label=0)
+    assert predictor.asked[-1].labels.tolist() == [1, 0]
+    assert points.features["object"].tolist() == [4, 4]
+
+
+def test_missing_objects_are_no_edits(viewer: ViewerModel, image: Image, predictor: FakePredictor) -> None:
+    features = pd.DataFrame({"object": pd.array([1, pd.NA], dtype="Int64"), "other": [np.nan, 1.0]})
+    points = Points(np.array([(5.0, 5.0), (7, 7)]), features=features, translate=(10, -20))
+    annotator = napari_sam.annotate(viewer, image, points=points)
+    points.events.features()
+    assert not annotator.can_undo
+
+
+def test_undo_across_a_new_column(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    annotator.points.data = np.zeros((0, 2))
+    click(annotator, 40, 60)
+    annotator.points.features = annotator.points.features.assign(object=[7])
+    for _ in range(4):
+        annotator.undo()
+    assert len(annotator.points.data) == 0
+    for _ in range(4):
+        annotator.redo()
+    assert annotator.points.data.tolist() == [[40, 60]]
+
+
+def test_points_of_fewer_dimensions_and_a_box(viewer: ViewerModel, predictor: FakePredictor) -> None:
+    image = viewer.add_image(np.zeros((5, *SHAPE)))
+    points = Points(np.array([(40.0, 60.0)]), scale=(0.5, 0.5))  # (20, 30) in the image
+    annotator = napari_sam.annotate(viewer, image, points=points)
+    here = annotator._key.index[0]  # type: ignore[union-attr]
+    annotator.shapes.add_rectangles(np.insert(BOX, 0, here, axis=1))
+    annotator.wait(PATIENCE)
+    assert predictor.asked[-1].points.tolist() == [[20, 30]]
+    assert predictor.asked[-1].boxes.tolist() == [[10, 20, 30, 50]]
+
+
+def test_a_position_that_is_not_a_number_is_left_out_of_a_stack(viewer: ViewerModel, predictor: FakePredictor) -> None:
+    annotator = napari_sam.annotate(viewer, viewer.add_image(np.zeros((5, *SHAPE))))
+    annotator.points.add([(np.nan, 20, 30)])
+    annotator.wait(PATIENCE)
+    assert annotator.candidates == ()
+    assert "not a number" in annotator.status.message
+
+
+def test_bound_prompts_that_move_or_whose_image_moves_are_asked_again(
+    viewer: ViewerModel, predictor: FakePredictor
+) -> None:
+    image, points = viewer.add_image(np.zeros(SHAPE)), Points(np.array([(20.0, 30.0)]))
+    annotator = napari_sam.annotate(viewer, image, points=points)
+    points.translate = (10, 10)
+    annotator.wait(PATIENCE)
+    assert predictor.asked[-1].points.tolist() == [[30, 40]]
+    image.translate = (5, 5)
+    annotator.wait(PATIENCE)
+    assert predictor.asked[-1].points.tolist() == [[25, 35]]
+
+
+def test_an_image_that_moves_across_slices_shows_another(viewer: ViewerModel, predictor: FakePredictor) -> None:
+    viewer.add_image(np.zeros((20, *SHAPE)))
+    image = viewer.add_image(np.zeros((5, *SHAPE)))
+    annotator = napari_sam.annotate(viewer, image)
+    viewer.dims.set_point(0, 3)
+    image.translate = (2, 0, 0)
+    assert annotator._key.index[0] == 1  # type: ignore[union-attr]
+    assert annotator.preview.data_to_world((0, 0, 0))[0] == 3
+
+
+def test_transposing_the_view_leaves_nothing_painted(
+    annotator: Controller, viewer: ViewerModel, predictor: FakePredictor
+) -> None:
+    click(annotator, 20, 70)
+    predictor.may_decode.clear()
+    viewer.dims.order = (1, 0)
+    assert not annotator.preview.data.any()
+    predictor.may_decode.set()
+    annotator.wait(PATIENCE)
+
+
+def test_a_commit_whose_prompt_is_removed_before_the_answer_ends(
+    annotator: Controller, predictor: FakePredictor
+) -> None:
+    annotator.wait(PATIENCE)
+    predictor.may_decode.clear()
+    annotator.points.add([(20, 30)])
+    annotator.commit()
+    annotator.points.data = np.zeros((0, 2))
+    predictor.may_decode.set()
+    annotator.wait(PATIENCE)
+    assert ids(annotator) == set()
+
+
+@pytest.mark.parametrize("remove", ["undo", "delete"])
+def test_when_the_active_box_goes_the_one_before_is_active(annotator: Controller, remove: str) -> None:
+    annotator.shapes.add_rectangles(BOX)
+    annotator.shapes.add_rectangles(shifted(25, 30))
+    if remove == "undo":
+        annotator.undo()
+    else:
+        annotator.shapes.selected_data = {1}
+        annotator.shapes.remove_selected()
+    click(annotator, 20, 30)
+    annotator.commit()
+    assert ids(annotator) == {1}
+
+
+def test_points_are_loose_again_when_the_only_box_goes(annotator: Controller) -> None:
+    click(annotator, 50, 80)
+    annotator.shapes.add_rectangles(BOX)
+    annotator.shapes.data = []
+    click(annotator, 50, 70)
+    annotator.commit()
+    assert ids(annotator) == {1}
+
+
+def test_clearing_and_undoing_on_a_reopened_object_keeps_its_id(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    annotator.commit()
+    annotator.reopen(1)
+    click(annotator, 40, 60)
+    annotator.clear()
+    annotator.undo()
+    annotator.wait(PATIENCE)
+    annotator.commit()
+    assert ids(annotator) == {1}
+
+
+def test_labels_that_no_longer_fit_are_an_error(annotator: Controller, image: Image) -> None:
+    image.data = np.zeros((80, 50), np.uint16)
+    click(annotator, 75, 30)
+    with pytest.raises(LabelsError, match="no longer"):
+        annotator.commit()
+
+
+def test_a_closed_annotation_loads_no_model(annotator: Controller) -> None:
+    annotator.close()
+    annotator.set_model(ModelChoice("other"))
+    assert not [thread for thread in threading.enumerate() if thread.name == "napari-sam other"]
+
+
+def test_one_that_tries_again_does_not_leave_the_others_waiting(
+    viewer: ViewerModel, image: Image, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_fail = threading.Event()
+
+    def fail(*_: Any) -> None:
+        may_fail.wait(PATIENCE)
+        raise CheckpointError("no weights")
+
+    monkeypatch.setattr(ModelChoice, "load", fail)
+    both = [napari_sam.annotate(viewer, layer) for layer in (image, viewer.add_image(np.zeros(SHAPE)))]
+    may_fail.set()
+    for annotator in both:
+        with pytest.raises(CheckpointError):
+            annotator.wait(PATIENCE)
+    monkeypatch.setattr(ModelChoice, "load", lambda *_: predictor)
+    both[0].set_model(both[0].choice)
+    both[1].points.add([(20, 30)])
+    with pytest.raises(CheckpointError):
+        both[1].wait(PATIENCE)
+    both[1].set_model(both[1].choice)
+    both[1].wait(PATIENCE)
+    assert len(both[1].candidates) == 3
