@@ -35,13 +35,25 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._letters: queue.SimpleQueue[Letter] = queue.SimpleQueue()
-        self.bell: Callable[[], None] | None = None
+        self._bell: Callable[[], None] | None = None
+        self._ringing = threading.RLock()
+
+    @property
+    def bell(self) -> Callable[[], None] | None:
+        """What `post` rings; once another is set, the former is not rung any more, in no thread."""
+        return self._bell
+
+    @bell.setter
+    def bell(self, bell: Callable[[], None] | None) -> None:
+        with self._ringing:
+            self._bell = bell
 
     def post(self, letter: Letter) -> None:
         """Leave a call for the main thread; from any thread."""
         self._letters.put(letter)
-        if (bell := self.bell) is not None:
-            bell()
+        with self._ringing:
+            if self._bell is not None:
+                self._bell()
 
     def deliver(self) -> None:
         """Make all waiting calls; main thread only."""

@@ -174,3 +174,22 @@ worker.submit(Job("k", Priority.ENCODE, work, lambda *_: None, Mailbox()))
 assert started.wait(20)
 """
     assert subprocess.run([sys.executable, "-c", script], timeout=60, check=False).returncode == 0
+
+
+def test_a_bell_that_is_taken_away_is_not_rung_any_more() -> None:
+    mailbox, ringing, may_end = Mailbox(), threading.Event(), threading.Event()
+    ended: list[bool] = []
+
+    def bell() -> None:
+        ringing.set()
+        may_end.wait(5)
+        ended.append(True)
+
+    mailbox.bell = bell
+    poster = threading.Thread(target=mailbox.post, args=(lambda: None,))
+    poster.start()
+    assert ringing.wait(5)
+    threading.Timer(0.05, may_end.set).start()
+    mailbox.bell = None  # waits for the one who rings
+    assert ended
+    poster.join()
