@@ -471,6 +471,8 @@ class Annotator:
             return
         chosen = {k: (one.answer.mask, one.object_id) for k, one in state.objects.items() if one.answer is not None}
         writes = write_objects(self.canvas, state.source.key, chosen)
+        # One that is re-opened and as it was is closed again, unless prompts of it would be lost.
+        writes = {key: write for key, write in writes.items() if not (write.is_empty and state.objects[key].rows)}
         if writes:
             self._finish(state, writes)
         left = len(state.objects)

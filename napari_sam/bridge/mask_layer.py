@@ -163,7 +163,7 @@ def check_labels(layer: Any, image: Image) -> None:
             "alike, or None for a new one"
         )
     corners = np.vstack([np.zeros(layer.ndim), np.eye(layer.ndim)])
-    if not all(np.allclose(layer.data_to_world(corner), image.data_to_world(corner)) for corner in corners):
+    if not all(np.allclose(image.world_to_data(layer.data_to_world(corner)), corner) for corner in corners):
         raise LabelsError(
             f"labels layer {layer.name!r} lies elsewhere than image {image.name!r}: give both the same scale "
             "and translate"

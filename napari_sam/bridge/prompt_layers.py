@@ -210,4 +210,4 @@ def _same_place(layer: Layer, other: Layer) -> bool:
     if layer.ndim != other.ndim:
         return False
     corners = np.vstack([np.zeros(layer.ndim), np.eye(layer.ndim)])
-    return all(np.allclose(layer.data_to_world(corner), other.data_to_world(corner)) for corner in corners)
+    return all(np.allclose(other.world_to_data(layer.data_to_world(corner)), corner) for corner in corners)

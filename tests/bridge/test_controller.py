@@ -931,3 +931,21 @@ def test_one_that_tries_again_does_not_leave_the_others_waiting(
     both[1].set_model(both[1].choice)
     both[1].wait(PATIENCE)
     assert len(both[1].candidates) == 3
+
+
+def test_a_reopened_object_that_a_commit_would_not_change_keeps_its_prompts(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    annotator.choose(1)
+    annotator.commit()
+    annotator.reopen(1)
+    click(annotator, 20, 30)
+    annotator.commit()
+    assert len(annotator.points.data) == 1
+    assert "no pixel" in annotator.status.message
+
+
+def test_places_are_compared_in_pixels_however_small_the_scale(viewer: ViewerModel, predictor: FakePredictor) -> None:
+    image = viewer.add_image(np.zeros(SHAPE), scale=(1e-9, 1e-9))
+    points = Points(np.array([(10.0, 15.0)]), scale=(2e-9, 2e-9))
+    napari_sam.annotate(viewer, image, points=points).wait(PATIENCE)
+    assert np.allclose(predictor.asked[-1].points, [(20, 30)])
