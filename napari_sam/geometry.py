@@ -24,11 +24,12 @@ LOW_RESOLUTION_STRIDE = 4
 
 @dataclass(frozen=True)
 class Profile:
-    """What a checkpoint expects of the pictures it sees.
+    """What a checkpoint expects of the pictures it sees, and how its answers are read.
 
     `image_size` is the side of the encoder's input in pixels; `mean` and `std` (red, green, blue) normalise values of 0
     to 255; `crop_sides` are the sides, in image pixels, of the crops round a click that are worth encoding besides the
-    whole image (none for networks that know one scale).
+    whole image (none for networks that know one scale). `logit_offsets` are taken off the logits of the single mask and
+    of the three candidates, by which they lie too high.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Profile:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     crop_sides: tuple[int, ...] = ()
+    logit_offsets: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)

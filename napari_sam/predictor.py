@@ -275,7 +275,8 @@ class Predictor:
                 masks=stacked([query.mask for query in queries], torch.float32),
                 multimask=queries[0].multimask,
             )
-        all_logits, all_scores = logits.float().cpu().numpy(), scores.float().cpu().numpy()
+        offset = self.profile.logit_offsets[queries[0].multimask]
+        all_logits, all_scores = (logits.float() - offset).cpu().numpy(), scores.float().cpu().numpy()
         return [
             [(Mask(values, region.frame), float(score)) for values, score in zip(*one, strict=True)]
             for region, *one in zip(regions, all_logits, all_scores, strict=True)
