@@ -167,6 +167,8 @@ class Annotator:
                 self._error = None
             if not record.is_answered:
                 self._ask(state, key, record)
+        if state.embedding is not None and all(record.is_answered for record in state.objects.values()):
+            self._error = None  # what failed is not asked any more
         if self._commit_wanted and not self._questions:  # what it waited for was taken back
             self.mailbox.post(partial(self._on_settled, None))
         self.events.mask_changed.emit()
@@ -483,7 +485,7 @@ class Annotator:
         for key in writes:
             self._cancel_questions(key)
         rows = {row_id for key in writes for row_id in state.objects.pop(key).rows}
-        self.history.fold(rows)
+        self.history.fold(self.rows.keys() - rows)
         if changed := tuple(write for write in writes.values() if not write.is_empty):
             self.history.push(CommitStep(changed))
         self.active = None

@@ -110,9 +110,9 @@ class PromptStep:
         """Return the rows to put back to redo this."""
         return {row_id: new for row_id, (_, new) in self.changes.items()}
 
-    def without(self, rows: Collection[int]) -> PromptStep | None:
-        """Return this step without some rows, None if nothing is left of it."""
-        left = {row_id: change for row_id, change in self.changes.items() if row_id not in rows}
+    def only(self, rows: Collection[int]) -> PromptStep | None:
+        """Return what this step did to `rows`, None if nothing."""
+        left = {row_id: change for row_id, change in self.changes.items() if row_id in rows}
         return PromptStep(left) if left else None
 
 
@@ -154,9 +154,9 @@ class History:
         self._done.append(step)
         self._undone.clear()
 
-    def fold(self, rows: Collection[int]) -> None:
-        """Forget the edits of `rows`: the commit that is noted next holds what became of them."""
-        folded = (step.without(rows) if isinstance(step, PromptStep) else step for step in self._done)
+    def fold(self, pending: Collection[int]) -> None:
+        """Forget the edits of rows other than those still `pending`: the commit that is noted next stands for them."""
+        folded = (step.only(pending) if isinstance(step, PromptStep) else step for step in self._done)
         self._done = [step for step in folded if step is not None]
 
     def forget_commits(self) -> None:

@@ -72,9 +72,11 @@ class Questions:
             if self._open.get(key) is not job:
                 return
             del self._open[key]
-            if error is None:
-                take(result)
-            self._on_settled(None if isinstance(error, Cancelled) else error)
+            try:
+                if error is None:
+                    take(result)
+            finally:  # whatever those do who listen for results
+                self._on_settled(None if isinstance(error, Cancelled) else error)
 
         job = Job((id(self), key), priority, work, done, self._mailbox, self._note_progress)
         self._open[key] = job

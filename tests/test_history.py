@@ -75,7 +75,7 @@ def test_a_commit_folds_the_edits_of_its_rows_alone() -> None:
     history = History()
     history.push(step(1))
     history.push(step(2, 3))
-    history.fold({1, 2})
+    history.fold({3})
     history.push(CommitStep(()))
     assert isinstance(history.undo(), CommitStep)
     left = history.undo()

@@ -259,6 +259,20 @@ def test_undo_brings_back_moved_and_deleted_prompts(annotator: Controller) -> No
     assert annotator.points.data.tolist() == [[20, 30], [25, 35]]
 
 
+def test_edits_that_led_to_a_commit_are_no_steps_after_it(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    annotator.commit()
+    click(annotator, 40, 60)
+    annotator.clear()
+    click(annotator, 45, 70)
+    annotator.commit()
+    annotator.undo()
+    annotator.undo()
+    assert ids(annotator) == set()
+    assert len(annotator.points.data) == 0
+    assert not annotator.can_undo
+
+
 def test_clear_is_a_step(annotator: Controller) -> None:
     annotator.shapes.add_rectangles(BOX)
     click(annotator, 20, 30)
@@ -570,6 +584,23 @@ def test_a_failure_reaches_wait_once_and_the_busy_state_ends(
     annotator.wait(PATIENCE)
     predictor.failure = None
     click(annotator, 20, 30)
+    assert annotator.status.phase is Phase.READY
+
+
+def test_taking_a_prompt_back_that_failed_ends_the_failure(
+    annotator: Controller, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise PromptError("on purpose")
+
+    annotator.wait(PATIENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor, "decode", fail)
+        annotator.points.add([(20, 30)])
+        with pytest.raises(PromptError, match="on purpose"):
+            annotator.wait(PATIENCE)
+    assert annotator.status.phase is Phase.FAILED
+    annotator.undo()
     assert annotator.status.phase is Phase.READY
 
 
