@@ -1,12 +1,11 @@
 """Make the README's picture: the plugin at work on a photograph that scikit-image ships.
 
-    python docs/screenshot.py          # needs a display: xvfb-run -a -s "-screen 0 1600x1000x24" python ... without one
+`python docs/screenshot.py` needs a display: without one, `xvfb-run -a -s "-screen 0 1600x1000x24" python ...`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import napari
 from qtpy.QtWidgets import QApplication
@@ -16,12 +15,6 @@ from skimage.io import imsave
 TARGET = Path(__file__).parent / "images" / "plugin.png"
 COMMITTED = [(75, 164), (53, 103), (60, 220), (127, 163), (127, 105), (193, 168)]
 PENDING = (190, 104)
-
-
-def draw(window: Any) -> None:
-    """Let Qt paint what has changed."""
-    window.repaint()
-    QApplication.sendPostedEvents()
 
 
 def main() -> None:
@@ -37,7 +30,7 @@ def main() -> None:
         annotator.commit()
     annotator.points.add([PENDING])
     annotator.wait(60)
-    draw(viewer.window.main_menu.window())
+    QApplication.sendPostedEvents()  # else the dock has no place in the window yet
     TARGET.parent.mkdir(exist_ok=True)
     imsave(TARGET, viewer.screenshot(canvas_only=False, flash=False)[..., :3], check_contrast=False)
     viewer.close()
