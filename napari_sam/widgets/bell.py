@@ -21,11 +21,9 @@ class Bell(QObject):
 
     def __init__(self, window: QWidget, mailbox: Mailbox, close: Callable[[], None]) -> None:
         super().__init__(window)
-        self._window: QWidget | None = window
-        self._mailbox, self._close = mailbox, close
+        self._window, self._mailbox, self._close = window, mailbox, close
         self.rung.connect(mailbox.deliver, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg]
         window.installEventFilter(self)
-        window.destroyed.connect(self._on_window_destroyed)
         mailbox.bell = self.rung.emit
         self.rung.emit()  # for what came before
 
@@ -33,24 +31,20 @@ class Bell(QObject):
         """Close with the window; whether it really closes is known only after it has handled the event."""
         if event.type() == QEvent.Type.Close:
             self._mailbox.post(self._close_if_gone)
+        elif event.type() == QEvent.Type.DeferredDelete:  # Qt deletes the window next, and this bell with it
+            self._close()
         return False
 
     def take_down(self) -> None:
         """Ring and watch no more, and let go of everybody."""
         self._mailbox.bell = None
-        if self._window is not None:
-            self._window.removeEventFilter(self)
-            self._window.destroyed.disconnect(self._on_window_destroyed)
-            self.rung.disconnect()
-            self.deleteLater()
+        self._window.removeEventFilter(self)
+        self.rung.disconnect()
+        self.deleteLater()
 
     def _close_if_gone(self) -> None:
-        if self._window is not None and not self._window.isVisible():
+        if self._mailbox.bell is not None and not self._window.isVisible():  # else taken down meanwhile
             self._close()
-
-    def _on_window_destroyed(self) -> None:
-        self._window = None  # Qt deletes it now, and this bell with it
-        self._close()
 
 
 def hang_bell(window: Any, mailbox: Mailbox, close: Callable[[], None]) -> Callable[[], None]:
