@@ -100,7 +100,7 @@ class MaskDecoder(nn.Module):
 
     def __init__(self, spec: DecoderSpec) -> None:
         super().__init__()
-        width = spec.width
+        self.width = width = spec.width
         self.transformer = TwoWayTransformer(spec)
         self.iou_token = nn.Embedding(1, width)
         self.mask_tokens = nn.Embedding(MASKS, width)
@@ -120,7 +120,7 @@ class MaskDecoder(nn.Module):
         Parameters
         ----------
         features
-            (B or 1, C, h, w), the image embedding.
+            (B or 1, C, h, w), the image embedding; or (B or 1, 4 C, h, w) with the encoder's details behind it.
         image_pe
             (1, C, h, w), the positions of its cells.
         sparse, dense
@@ -132,24 +132,27 @@ class MaskDecoder(nn.Module):
             Logits (B, 4, 4h, 4w) and predicted IoU (B, 4): first the mask for a clear prompt, then three candidates.
         """
         height, width = features.shape[-2:]
+        features, details = features[:, : self.width], features[:, self.width :]
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         prompt = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)
         image = (features + dense).flatten(2).transpose(1, 2)  # (B or 1, h * w, C)
         tokens, image = self.transformer(image, image_pe.flatten(2).transpose(1, 2), prompt)
         kernels = torch.stack([mlp(tokens[:, 1 + k]) for k, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
-        logits = self._upscaled(image) @ kernels.transpose(1, 2)  # (B, h * w * 4 * 4, masks)
+        logits = self._upscaled(image, details) @ kernels.transpose(1, 2)  # (B, h * w * 4 * 4, masks)
         return _as_pictures(logits, height, width), self.iou_prediction_head(tokens[:, 0])
 
-    def _upscaled(self, image: Tensor) -> Tensor:
+    def _upscaled(self, image: Tensor, details: Tensor) -> Tensor:
         """Upscale image tokens (B, h * w, C) four times, as (B, h * w * 4 * 4, C / 8) in the order of `_as_pictures`.
 
         A transposed convolution of kernel and stride 2 is a linear layer to four sub-pixels. They stay behind their
-        cell, so that it is the few masks that are brought into the order of a picture, not the many channels.
+        cell, so that it is the few masks that are brought into the order of a picture, not the many channels. The
+        encoder's `details` (B or 1, 0 or 3 C, h, w) have that order already.
         """
         first, norm, _, second, _ = self.output_upscaling
         assert isinstance(norm, LayerNorm2d)
-        x = F.gelu(norm.channels_last(_sub_pixels(image, first)))
-        return F.gelu(_sub_pixels(x, second))
+        x = _with_details(_sub_pixels(image, first), details[:, : self.width])
+        x = F.gelu(norm.channels_last(x))
+        return F.gelu(_with_details(_sub_pixels(x, second), details[:, self.width :]))
 
 
 def _sub_pixels(x: Tensor, layer: nn.Module) -> Tensor:
@@ -158,6 +161,13 @@ def _sub_pixels(x: Tensor, layer: nn.Module) -> Tensor:
     assert layer.bias is not None
     weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * outputs, inputs)
     return F.linear(x, weight, layer.bias.repeat(4)).view(len(x), -1, layer.out_channels)
+
+
+def _with_details(x: Tensor, details: Tensor) -> Tensor:
+    """Add what the encoder folded into the cells (B or 1, k C, h, w), if anything, to sub-pixels (B, N, C)."""
+    if not details.shape[1]:
+        return x
+    return x + details.flatten(2).transpose(1, 2).reshape(len(details), -1, x.shape[-1])
 
 
 def _as_pictures(logits: Tensor, height: int, width: int) -> Tensor:

@@ -35,7 +35,8 @@ class TinyViTSpec:
     """Sizes of the TinyViT image encoder: four stages, the first one convolutional.
 
     `strides` are those of the three mergings between the stages; `classes` is the width of the classification head that
-    MobileSAM's file still carries (0: no such head).
+    MobileSAM's file still carries (0: no such head). With `details`, fine features of the first two stages follow the
+    embedding's own channels, for the mask decoder's upscaling.
     """
 
     widths: tuple[int, int, int, int]
@@ -48,6 +49,7 @@ class TinyViTSpec:
     mbconv_ratio: float = 4.0
     neck: int = 256
     classes: int = 0
+    details: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ class SamSpec:
         return self.image_size // EMBEDDING_STRIDE
 
     @property
+    def embedding_channels(self) -> int:
+        """Channels of the image embedding, its details included."""
+        return self.encoder.neck * (4 if isinstance(self.encoder, TinyViTSpec) and self.encoder.details else 1)
+
+    @property
     def low_resolution(self) -> int:
         """Side of the decoder's logits in pixels."""
         return 4 * self.embedding_size
@@ -112,6 +119,19 @@ _TABLE = (
             neck=128,
         ),
         DecoderSpec(width=128, heads=8, mlp=512, iou_hidden=128),
+    ),
+    SamSpec(
+        "toy_details",
+        TinyViTSpec(
+            image_size=64,
+            widths=(8, 16, 24, 32),
+            depths=(1, 1, 2, 1),
+            heads=(1, 2, 3, 4),
+            windows=(3, 3, 4, 3),
+            neck=32,
+            details=True,
+        ),
+        DecoderSpec(width=32, heads=2, mlp=64, iou_hidden=32),
     ),
     SamSpec(
         "toy_vit",

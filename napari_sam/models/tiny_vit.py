@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from .layers import BetweenBlocks, join_windows, neck, split_windows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .specs import TinyViTSpec
 
 
@@ -180,6 +182,30 @@ class Stage(nn.Module):
         return [*self.blocks, *([] if self.downsample is None else [self.downsample])]
 
 
+class Details(nn.Module):
+    """Fine features for the mask decoder's two steps of upscaling, folded into the cells of the embedding.
+
+    The mask then follows what the first stages saw, not only what a cell of 16 px remembers of it; as in SAM 2.
+    """
+
+    def __init__(self, widths: Sequence[int], neck: int) -> None:
+        super().__init__()
+        self.quarter = nn.Conv2d(widths[0], neck // 8, 1)
+        self.eighth = nn.Conv2d(widths[1], neck // 4, 1)
+
+    def forward(self, quarter: Tensor, eighth: Tensor) -> Tensor:
+        """Fold features at strides 4 and 8 into (B, neck + 2 neck, h, w), the sub-pixels of a cell side by side.
+
+        The order is the decoder's: sub-pixels row by row, those of stride 4 within those of stride 8, channels last.
+        """
+        coarse, fine = self.eighth(eighth), self.quarter(quarter)
+        batch, _, height, width = coarse.shape
+        height, width = height // 2, width // 2
+        coarse = coarse.view(batch, -1, height, 2, width, 2).permute(0, 3, 5, 1, 2, 4)
+        fine = fine.view(batch, -1, height, 2, 2, width, 2, 2).permute(0, 3, 6, 4, 7, 1, 2, 5)
+        return torch.cat([part.reshape(batch, -1, height, width) for part in (coarse, fine)], dim=1)
+
+
 class TinyViT(nn.Module):
     """Pixels to an image embedding, with TinyViT."""
 
@@ -194,6 +220,7 @@ class TinyViT(nn.Module):
             self.norm_head = nn.LayerNorm(spec.widths[-1])
             self.head = nn.Linear(spec.widths[-1], spec.classes)
         self.neck = neck(spec.widths[-1], spec.neck)
+        self.details = Details(spec.widths[:2], spec.neck) if spec.details else None
         self.apply(_initialise)
 
     def forward(self, pixels: Tensor, between_blocks: BetweenBlocks | None = None) -> Tensor:
@@ -209,16 +236,21 @@ class TinyViT(nn.Module):
         Returns
         -------
         Tensor
-            (B, C, S / stride, S / stride).
+            (B, C, S / stride, S / stride); with details (B, 4 C, ...), the last 3 C being those of `Details`.
         """
         steps = [step for stage in self.layers if isinstance(stage, Stage) for step in stage.steps()]
         x = self.patch_embed(pixels.contiguous(memory_format=torch.channels_last))
+        before_merging = []
         for index, step in enumerate(steps, start=1):
+            if isinstance(step, PatchMerging):
+                before_merging.append(x)
             x = step(x)
             if between_blocks is not None:
                 between_blocks(index / len(steps))
         embedding: Tensor = self.neck(x)
-        return embedding
+        if self.details is None:
+            return embedding
+        return torch.cat([embedding, self.details(*before_merging[:2])], dim=1)
 
 
 def _stage(spec: TinyViTSpec, index: int) -> Stage:

@@ -8,9 +8,10 @@ from parity import normal_input, relative_error, state_of_shapes
 
 from napari_sam.models import SPECS, DecoderSpec, Sam, SamSpec, ViTSpec, build_sam
 from napari_sam.models.layers import RelativeAttention, join_windows, split_windows
-from napari_sam.models.tiny_vit import ConvNorm, WindowAttention
+from napari_sam.models.mask_decoder import _as_pictures, _with_details
+from napari_sam.models.tiny_vit import ConvNorm, Details, WindowAttention
 
-TOYS = ["toy_vit", "toy_tiny_vit"]
+TOYS = ["toy_vit", "toy_tiny_vit", "toy_details"]
 
 
 def filled(name: str) -> Sam:
@@ -42,7 +43,7 @@ def test_every_multiple_of_the_stride_can_be_encoded_and_decoded(sam: Sam, size:
     with torch.inference_mode():
         features = sam.encode(normal_input("sizes", 1, 3, size, size))
         logits, iou = sam.decode(features, boxes=torch.tensor([[1.0, 2, 10, 12]]), multimask=True)
-    assert features.shape == (1, 32, size // 16, size // 16)
+    assert features.shape == (1, sam.spec.embedding_channels, size // 16, size // 16)
     assert logits.shape == (1, 3, size // 4, size // 4)
     assert iou.shape == (1, 3)
     assert torch.isfinite(logits).all()
@@ -239,6 +240,20 @@ def test_every_weight_that_a_prompt_uses_gets_a_gradient(sam: Sam, training: boo
     (logits.square().mean() + iou.sum()).backward()
     without = [name for name, parameter in sam.named_parameters() if parameter.grad is None]
     assert without == ["prompt_encoder.no_mask_embed.weight"]
+
+
+def test_details_come_back_in_their_place() -> None:
+    fold = Details(widths=(4, 4), neck=16)  # 2 channels at stride 4, 4 at stride 8
+    for conv in (fold.quarter, fold.eighth):
+        torch.nn.init.dirac_(conv.weight)
+        torch.nn.init.zeros_(conv.bias)
+    quarter, eighth = torch.randn(1, 4, 12, 20), torch.randn(1, 4, 6, 10)
+    folded = fold(quarter, eighth)
+    assert folded.shape == (1, 3 * 16, 3, 5)
+    at_quarter = _with_details(torch.zeros(1, 15 * 16, 2), folded[:, 16:])
+    assert torch.equal(_as_pictures(at_quarter, 3, 5), quarter[:, :2])
+    at_eighth = _with_details(torch.zeros(1, 15 * 4, 4), folded[:, :16]).repeat_interleave(4, dim=1)
+    assert torch.equal(_as_pictures(at_eighth, 3, 5)[..., ::2, ::2], eighth)
 
 
 def test_a_neck_that_does_not_fit_the_decoder_is_refused() -> None:
