@@ -414,8 +414,14 @@ class Annotator:
             self._take(record, Answer(asked, result, result.best))
             self._refine(state, key, record, embedding)
 
+        def meanwhile(result: MaskResult) -> None:
+            # While something is dragged there is always a newer question: without this the mask would stand still.
+            if not record.is_answered:
+                record.answer = Answer(asked, result, result.best)
+                self.events.mask_changed.emit()
+
         self._questions.drop(("refine", key))
-        return self._questions.ask(("decode", key), Priority.DECODE, work, done)
+        return self._questions.ask(("decode", key), Priority.DECODE, work, done, meanwhile)
 
     def _refine(self, state: SliceState, key: Hashable, record: PendingObject, embedding: ImageEmbedding) -> None:
         """Look again where it helps, with what there was already answered."""

@@ -63,13 +63,19 @@ class Questions:
         priority: Priority,
         work: Callable[[Predictor, Job], Any],
         take: Callable[[Any], None],
+        meanwhile: Callable[[Any], None] | None = None,
     ) -> None:
-        """Let the worker do `work`, and `take` its result on the main thread unless the same key is asked anew."""
+        """Let the worker do `work`, and `take` its result on the main thread unless the same key is asked anew.
+
+        Then the result goes to `meanwhile`, if it is there at all: something to show until the newer one comes.
+        """
         if self._worker is None:
             return
 
         def done(result: Any, error: Exception | None) -> None:
             if self._open.get(key) is not job:
+                if meanwhile is not None and error is None and key in self._open:
+                    meanwhile(result)
                 return
             del self._open[key]
             try:

@@ -7,6 +7,7 @@ answers is painted. Nothing is decided here.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..annotator import Annotator, AnnotatorEvents
@@ -15,6 +16,7 @@ from ..worker import Mailbox, ModelChoice
 from .image_source import SliceKey, full_resolution, image_source, shared_limits, shown_slice, unwrapped
 from .keys import Keys
 from .mask_layer import LayerCanvas, Preview, check_labels, new_labels
+from .pointer import Pointer
 from .prompt_layers import PromptLayers, new_points, new_shapes
 from .registry import registry
 from .tools import Tools
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..masks import Mask
     from ..pending import Status
-    from ..prompt_rows import PromptRow
+    from ..prompt_rows import PromptRow, Rows
 
 FINISHED = ("added", "removed", "changed")
 PLACE_EVENTS = ("scale", "translate", "rotate", "shear", "affine")
@@ -63,6 +65,8 @@ class Controller:
         self._ours: list[Layer] = []
         self._key: SliceKey | None = None
         self._quiet = False
+        self._is_editing = False
+        self._pressed: PromptRow | None = None
         self._is_closed = False
         self._limits = shared_limits(image)
         self._preview = Preview(image)
@@ -152,22 +156,27 @@ class Controller:
 
     def commit(self) -> None:
         """Write the pending objects of the slice shown, as one step; earlier objects keep their pixels."""
+        self._pointer.let_go()
         self._annotator.commit()
 
     def clear(self) -> None:
         """Remove the prompts of the slice shown."""
+        self._pointer.let_go()
         self._annotator.clear()
 
     def undo(self) -> None:
         """Take back the last edit of prompts, or the last commit."""
+        self._pointer.let_go()
         self._annotator.undo()
 
     def redo(self) -> None:
         """Do again what was undone last."""
+        self._pointer.let_go()
         self._annotator.redo()
 
     def reopen(self, object_id: int) -> None:
         """Make a committed object pending again; `LabelsError` if the slice shown has no pixel of it."""
+        self._pointer.let_go()
         self._annotator.reopen(object_id)
 
     def cancel(self) -> None:
@@ -275,14 +284,14 @@ class Controller:
     def _connect(self) -> None:
         for event, answer in self._connections():
             event.connect(answer)
-        self.points.mouse_drag_callbacks.insert(0, self.tools.on_press)
+        self._pointer = Pointer(self.points, self.tools, self._on_point_pressed, self._on_point_released)
         self._keys = Keys(self, (self.points, self.shapes, self.preview))
         registry.controllers.append(self)
 
     def _disconnect(self) -> None:
         for event, answer in self._connections():
             event.disconnect(answer)
-        self.points.mouse_drag_callbacks.remove(self.tools.on_press)
+        self._pointer.stop()
         self._keys.unbind()
         self._canvas.release()
 
@@ -300,7 +309,7 @@ class Controller:
         if self._quiet or self._is_closed:
             return
         known, active = self._annotator.rows, self._annotator.active
-        found = self._prompts.read(known)
+        found = self._prompts.read(known, self._pressed)
         rows, active = assign_owners(known, found, active, self._places)
         self._annotator.set_prompts(rows, active, self._view(rows), is_step=is_step)
 
@@ -315,12 +324,25 @@ class Controller:
 
     # What happens to the layers
 
+    def _on_point_pressed(self, position: NDArray[np.floating]) -> None:
+        """Count a point that is about to be placed."""
+        self._pressed = self._prompts.point_at(position)
+        self._read_prompts(is_step=False)
+
+    def _on_point_released(self, is_placed: bool) -> None:
+        self._pressed = None
+        if is_placed:  # by napari, next; should it not be, the row that stands for it must go
+            self.mailbox.post(partial(self._read_prompts, is_step=False))
+        else:
+            self._read_prompts(is_step=False)
+
     def _on_prompt_data(self, event: Any) -> None:
-        if str(event.action) in FINISHED:
+        self._is_editing = str(event.action) not in FINISHED
+        if not self._is_editing:
             self._read_prompts(is_step=True)
 
     def _on_prompt_features(self) -> None:
-        self._read_prompts(is_step=True)
+        self._read_prompts(is_step=not self._is_editing)  # napari tells of them at every move of a point, too
 
     def _on_prompt_drawn(self) -> None:
         """While a prompt is dragged or drawn, the mask follows; that is no step of the history yet."""
@@ -368,9 +390,14 @@ class Controller:
     def _on_mask_changed(self) -> None:
         self._preview.paint(self._annotator.pending_masks)
 
+    def _without_pressed(self, rows: Rows) -> Rows:
+        """Leave out the point that napari will place itself."""
+        assert self._pressed is not None
+        return {row_id: row for row_id, row in rows.items() if row.data is not self._pressed.data}
+
     def _on_prompts_changed(self, rows: Any) -> None:
         with self._ignoring_layers():
-            self._prompts.write(rows)
+            self._prompts.write(rows if self._pressed is None else self._without_pressed(rows))
         self._annotator.see(self._view(rows))
 
 

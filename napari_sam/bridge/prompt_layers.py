@@ -81,18 +81,28 @@ class PromptLayers:
     def __init__(self, points: Points, shapes: Shapes, image: Image) -> None:
         self.points, self.shapes, self.image = points, shapes, image
 
-    def read(self, known: Rows) -> Rows:
-        """Return all rows of both layers, with the ids that they have in `known`; new ones own nothing yet."""
+    def read(self, known: Rows, pressed: PromptRow | None = None) -> Rows:
+        """Return all rows of both layers, with the ids that they have in `known`; new ones own nothing yet.
+
+        A point that is `pressed` counts as the last one of its layer.
+        """
+        tables = [_table(layer.features, len(layer.data)) for layer in (self.points, self.shapes)]
         points = [
             PromptRow("point", np.array(data, float), features)
-            for data, features in zip(self.points.data, _table(self.points), strict=True)
+            for data, features in zip(self.points.data, tables[0], strict=True)
         ]
+        if pressed is not None:
+            points.append(pressed)
         shapes = [
             PromptRow(str(kind), np.array(data, float), features)
-            for data, kind, features in zip(self.shapes.data, self.shapes.shape_type, _table(self.shapes), strict=True)
+            for data, kind, features in zip(self.shapes.data, self.shapes.shape_type, tables[1], strict=True)
         ]
         rows = align(known, points, is_point=True) | align(known, shapes, is_point=False)
         return dict(sorted(rows.items()))
+
+    def point_at(self, position: NDArray[np.floating]) -> PromptRow:
+        """Return the point that a click at `position` (d,) in the points layer's coordinates would place there."""
+        return PromptRow("point", np.array(position, float), _table(self.points.feature_defaults, 1)[0])
 
     def write(self, rows: Rows) -> None:
         """Make the layers hold exactly `rows`; a layer that does already is left alone."""
@@ -168,12 +178,12 @@ def check_bindable(layer: Layer, kind: type[Layer], image: Image) -> None:
         raise PromptError(f"layer {layer.name!r} has {layer.ndim} dimensions, image {image.name!r} has {image.ndim}")
 
 
-def _table(layer: Points | Shapes) -> list[dict[str, Any]]:
-    """Return a layer's features, a dictionary per row; None stands for every kind of missing value."""
-    features = layer.features.astype(object)
+def _table(features: pd.DataFrame, count: int) -> list[dict[str, Any]]:
+    """Return the features of `count` prompts, a dictionary each; None stands for every kind of missing value."""
+    features = features.astype(object)
     features = features.where(features.notna(), None)
     if not len(features.columns):
-        return [{} for _ in range(len(layer.data))]
+        return [{} for _ in range(count)]
     return [dict(zip(features.columns, row, strict=True)) for row in features.itertuples(index=False, name=None)]
 
 

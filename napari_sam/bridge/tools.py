@@ -89,11 +89,10 @@ class Tools:
         sources = (self._points.events.mode, self._shapes.events.mode, self._viewer.layers.selection.events.active)
         return [(source, self._on_changed) for source in sources]
 
-    def on_press(self, layer: Points, event: Any) -> None:
+    def prepare_click(self, event: Any) -> None:
         """Left is as chosen, right or Ctrl negative, for the point that napari adds at the release."""
-        if layer.mode == "add" and event.button in (1, 2):
-            is_negative = event.button == 2 or "Control" in event.modifiers
-            self._prepare_point(0 if is_negative else self._polarity)
+        is_negative = event.button == 2 or "Control" in event.modifiers
+        self._prepare_point(0 if is_negative else self._polarity)
 
     def _prepare_point(self, label: int) -> None:
         layer = self._points

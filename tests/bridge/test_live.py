@@ -1,0 +1,204 @@
+"""Masks that follow the hand: presses, drags and drawing, as napari's canvas tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from fakes import PATIENCE, FakePredictor, disk
+from mouse import PIXELS, Mouse
+from napari.components import ViewerModel
+
+import napari_sam
+from napari_sam.bridge.controller import Controller
+from napari_sam.bridge.tools import Tool
+from napari_sam.worker import ModelChoice
+
+SHAPE = (60, 90)
+
+
+@pytest.fixture
+def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
+    fake = FakePredictor()
+    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
+    return fake
+
+
+@pytest.fixture
+def annotator(predictor: FakePredictor) -> Iterator[Controller]:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros(SHAPE, np.uint8))
+    controller = napari_sam.annotate(viewer)
+    controller.wait(PATIENCE)
+    yield controller
+    controller.close()
+
+
+@pytest.fixture
+def mouse(annotator: Controller) -> Mouse:
+    return Mouse(annotator.viewer)
+
+
+def shown(annotator: Controller) -> np.ndarray:
+    annotator.wait(PATIENCE)
+    return annotator.preview.data > 0
+
+
+def steps(annotator: Controller) -> int:
+    """Undo everything and return how many steps that took."""
+    count = 0
+    while annotator.can_undo:
+        annotator.undo()
+        count += 1
+    return count
+
+
+def test_a_click_is_answered_at_the_press_and_asked_once(
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor
+) -> None:
+    mouse.press((20, 30))
+    assert (shown(annotator) == disk(SHAPE, np.array([(20, 30)]), 16)).all()
+    assert len(annotator.points.data) == 0
+    mouse.release((20, 30))
+    annotator.wait(PATIENCE)
+    assert annotator.points.data.tolist() == [[20, 30]]
+    assert len(predictor.asked) == 1
+    assert steps(annotator) == 1
+
+
+@pytest.mark.parametrize(("button", "modifiers"), [(2, ()), (1, ("Control",))])
+def test_a_right_or_ctrl_press_is_answered_as_negative(
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor, button: int, modifiers: tuple[str, ...]
+) -> None:
+    mouse.click((20, 30))
+    mouse.press((25, 35), button, modifiers)
+    annotator.wait(PATIENCE)
+    assert predictor.asked[-1].labels.tolist() == [1, 0]
+    mouse.release((25, 35))
+    assert annotator.points.features["label"].tolist() == [1, 0]
+
+
+def test_a_press_that_trembles_is_followed(annotator: Controller, mouse: Mouse, predictor: FakePredictor) -> None:
+    mouse.press((20, 30))
+    mouse.move((20, 30 + 4 / PIXELS))
+    annotator.wait(PATIENCE)
+    assert predictor.asked[-1].points.tolist() == [[20, 30.4]]
+    mouse.release((20, 30.4))
+    assert annotator.points.data.tolist() == [[20, 30.4]]
+
+
+def test_a_press_that_turns_into_a_pan_is_taken_back(annotator: Controller, mouse: Mouse) -> None:
+    mouse.press((20, 30))
+    assert shown(annotator).any()
+    mouse.move((20, 31))
+    assert not shown(annotator).any()
+    mouse.release((20, 31))
+    assert len(annotator.points.data) == 0
+    assert not annotator.can_undo
+
+
+@pytest.mark.parametrize("action", ["commit", "clear", "undo", "redo"])
+def test_what_is_done_during_a_press_leaves_the_click_for_the_release(
+    annotator: Controller, mouse: Mouse, action: str
+) -> None:
+    mouse.click((20, 30))
+    annotator.wait(PATIENCE)
+    mouse.press((40, 70))
+    annotator.wait(PATIENCE)
+    getattr(annotator, action)()
+    before = annotator.points.data.tolist()
+    assert [40, 70] not in before
+    mouse.release((40, 70))
+    annotator.wait(PATIENCE)
+    assert annotator.points.data.tolist() == [*before, [40, 70]]
+    annotator.undo()
+    assert annotator.points.data.tolist() == before
+
+
+def test_a_press_without_a_point_leaves_nothing_behind(annotator: Controller, mouse: Mouse) -> None:
+    mouse.press((20, 30))
+    annotator.points.mode = "pan_zoom"
+    mouse.release((20, 30))
+    assert shown(annotator).any() == bool(len(annotator.points.data))
+
+
+def test_a_dragged_point_takes_its_mask_along_and_is_one_step(annotator: Controller, mouse: Mouse) -> None:
+    mouse.click((20, 30))
+    annotator.points.mode = "select"
+    mouse.press((20, 30))
+    for col in (40, 50, 60):
+        mouse.move((20, col))
+        assert (shown(annotator) == disk(SHAPE, np.array([(20, col)]), 16)).all()
+    mouse.release((20, 60))
+    annotator.undo()
+    assert annotator.points.data.tolist() == [[20, 30]]
+    annotator.redo()
+    assert annotator.points.data.tolist() == [[20, 60]]
+
+
+def test_a_box_is_answered_while_it_is_drawn_and_is_one_step(
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor
+) -> None:
+    annotator.tools.take(Tool.BOX)
+    mouse.press((10, 10))
+    for end in ((15, 20), (20, 30), (30, 40)):
+        mouse.move(end)
+        annotator.wait(PATIENCE)
+    assert shown(annotator)[10:31, 10:41].all()
+    assert predictor.asked[-2].boxes.tolist() == [[10, 10, 20, 30]]
+    mouse.release((30, 40))
+    assert steps(annotator) == 1
+
+
+@pytest.mark.parametrize("mode", ["direct", "select"])
+def test_a_dragged_box_takes_its_mask_along_and_is_one_step(
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor, mode: str
+) -> None:
+    annotator.tools.take(Tool.BOX)
+    mouse.drag((10, 10), (20, 20), (30, 40))
+    annotator.wait(PATIENCE)
+    annotator.shapes.mode = mode
+    start = (30, 40) if mode == "direct" else (20, 25)
+    mouse.press(start)
+    asked = len(predictor.asked)
+    for step in (1, 2, 3):
+        mouse.move((start[0] + step, start[1] + step))
+        annotator.wait(PATIENCE)
+    assert len(predictor.asked) == asked + 3
+    assert predictor.asked[-1].boxes[0, 2:].tolist() == [33, 43]
+    mouse.release((33, 43))
+    assert steps(annotator) == 2
+
+
+def test_the_mask_follows_a_hand_that_is_quicker_than_the_network(
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor
+) -> None:
+    mouse.click((20, 30))
+    annotator.wait(PATIENCE)
+    annotator.points.mode = "select"
+    mouse.press((20, 30))
+    seen = set()
+    for col in range(31, 60):
+        predictor.may_decode.clear()
+        mouse.move((20, col))
+        mouse.move((20, col + 0.5))  # a newer question, before the older one is answered
+        predictor.may_decode.set()
+        annotator.mailbox.wait(0.05)
+        seen.add(int(np.nonzero(annotator.preview.data)[1].max()))
+    mouse.release((20, 59.5))
+    annotator.wait(PATIENCE)
+    assert len(seen) > 10
+    assert predictor.asked[-1].points.tolist() == [[20, 59.5]]
+    assert len(predictor.asked) < 60
+
+
+def test_an_answer_that_comes_after_the_object_is_gone_is_not_shown(
+    annotator: Controller, predictor: FakePredictor
+) -> None:
+    predictor.may_decode.clear()
+    annotator.points.add([(20, 30)])
+    annotator.clear()
+    predictor.may_decode.set()
+    assert not shown(annotator).any()
+    assert annotator.candidates == ()
