@@ -44,7 +44,11 @@ def segment(options: argparse.Namespace) -> None:
     prompts = _prompts(options)
     image = read_image(options.image, options.slice)
     predictor = napari_sam.load_predictor(
-        options.model, device=options.device, precision=options.precision, progress=_percent("loading the model")
+        options.model,
+        device=options.device,
+        precision=options.precision,
+        progress=_percent("loading the model"),
+        profile=options.profile,
     )
     embedding = predictor.encode(image, progress=_percent("encoding"))
     embedding = predictor.refine(embedding, image, prompts, progress=_percent("looking closer"))
@@ -184,6 +188,9 @@ def _add_segment(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--model", default="default", help="a model's name or a checkpoint file (default: %(default)s)"
+    )
+    command.add_argument(
+        "--profile", help="the preprocessing of a checkpoint file: sam, medsam, micro_sam or a .toml file"
     )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     command.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]
 """(row0, col0, row1, col1), half-open."""
+
+Stretch = Literal["robust", "minmax", "minmax_image"]
+Resize = Literal["longest", "square"]
+Interpolation = Literal["bilinear", "bicubic"]
+Kind = Literal["points", "boxes", "masks"]
 
 LOW_RESOLUTION_STRIDE = 4
 
@@ -30,6 +35,11 @@ class Profile:
     to 255; `crop_sides` are the sides, in image pixels, of the crops round a click that are worth encoding besides the
     whole image (none for networks that know one scale). `logit_offsets` are taken off the logits of the single mask and
     of the three candidates, by which they lie too high.
+
+    `stretch` says which values become 0 and 255: "robust" leaves a uint8 colour picture as it is and takes percentiles
+    of each channel otherwise, "minmax" takes each channel's lowest and highest value, "minmax_image" those of all
+    channels together. `resize` brings the longest side to `image_size` and pads with zeros, or makes a "square"
+    whatever the aspect ratio. `prompts` are the kinds that the checkpoint was trained on.
     """
 
     name: str
@@ -38,6 +48,10 @@ class Profile:
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     crop_sides: tuple[int, ...] = ()
     logit_offsets: tuple[float, float] = (0.0, 0.0)
+    stretch: Stretch = "robust"
+    resize: Resize = "longest"
+    interpolation: Interpolation = "bilinear"
+    prompts: tuple[Kind, ...] = ("points", "boxes", "masks")
 
 
 @dataclass(frozen=True)
@@ -45,12 +59,14 @@ class Frame:
     """How one region of an image lies in the encoder's square input.
 
     Source of the rule: Segment Anything's `ResizeLongestSide` and `postprocess_masks`: coordinates are multiplied by
-    the scale, without the half pixel that a resize would ask for.
+    the scale, without the half pixel that a resize would ask for. A `square` frame stretches the region to the whole
+    input, as MedSAM's inference does.
     """
 
     image_shape: tuple[int, int]
     region: Box
     image_size: int
+    square: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -61,6 +77,8 @@ class Frame:
     @property
     def resized(self) -> tuple[int, int]:
         """(height, width) of the region in the encoder's input; the rest of the square is padding."""
+        if self.square:
+            return self.image_size, self.image_size
         scale = self.image_size / max(self.shape)
         height, width = (max(1, int(side * scale + 0.5)) for side in self.shape)
         return height, width
@@ -82,6 +100,8 @@ class Frame:
 
     def taps(self, axis: int) -> Taps:
         """Return how each pixel along `axis` of the region draws on the low-resolution logits."""
+        if self.square:
+            return _direct_taps(self.low_size, self.shape[axis])
         return _published_taps(self.low_size, self.image_size, self.resized[axis], self.shape[axis])
 
     def low_positions(self, axis: int) -> NDArray[np.float64]:
@@ -159,6 +179,12 @@ def _published_taps(low: int, padded: int, resized: int, size: int) -> Taps:
     indices = first.indices[second.indices].reshape(size, 4)
     weights = (first.weights[second.indices] * second.weights[:, :, None]).reshape(size, 4)
     return Taps(indices, weights)
+
+
+@lru_cache(maxsize=64)
+def _direct_taps(low: int, size: int) -> Taps:
+    """Return the one interpolation of a square frame, low resolution to `size`."""
+    return _resize_taps(low, size)
 
 
 def whole(shape: tuple[int, int]) -> Box:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import ImageError
-from .geometry import Box, Frame, Profile, whole
+from .geometry import Box, Frame, Profile, Stretch, whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,9 @@ def as_array(image: Any) -> Any:
         raise ImageError(f"an image of type {type(image).__name__} is no array: {error}") from error
 
 
-def resolve_rule(image: Any, channels: Sequence[int] | int | None = None, limits: Any = None) -> PictureRule:
+def resolve_rule(
+    image: Any, channels: Sequence[int] | int | None = None, limits: Any = None, stretch: Stretch = "robust"
+) -> PictureRule:
     """Decide how `image`, (height, width) or (height, width, channels) of any real dtype, is read.
 
     Parameters
@@ -82,8 +84,11 @@ def resolve_rule(image: Any, channels: Sequence[int] | int | None = None, limits
         One to three channels to use. None: one or three are taken as they are, the alpha of a uint8 image of four is
         left out, of more the first three, of two both.
     limits
-        (low, high), or one such pair per used channel. None: a uint8 picture of three channels stays as it is,
-        everything else is stretched between robust percentiles of each channel, NaN and infinities left out.
+        (low, high), or one such pair per used channel. None: as `stretch` says, NaN and infinities left out.
+    stretch
+        "robust": a uint8 picture of three channels stays as it is, everything else is stretched between robust
+        percentiles of each channel. "minmax": between the lowest and the highest value of each channel.
+        "minmax_image": between those of all channels together.
 
     Raises
     ------
@@ -94,10 +99,12 @@ def resolve_rule(image: Any, channels: Sequence[int] | int | None = None, limits
     used, note = _resolve_channels(image, channels)
     if limits is not None:
         resolved: tuple[Limits, ...] | None = _given_limits(limits, max(1, len(used)))
-    elif image.dtype == np.uint8 and len(used) == 3:
+    elif stretch == "robust" and image.dtype == np.uint8 and len(used) == 3:
         resolved = None
-    else:
+    elif stretch == "robust":
         resolved = tuple(robust_limits(sample) for sample in _samples(image, used))
+    else:
+        resolved = _extreme_limits(image, used, shared=stretch == "minmax_image")
     return PictureRule((int(image.shape[0]), int(image.shape[1])), used, resolved, note)
 
 
@@ -146,7 +153,12 @@ def read_picture(image: Any, rule: PictureRule, region: Box) -> NDArray[np.uint8
 def encoder_input(picture: NDArray[np.uint8], frame: Frame, profile: Profile) -> NDArray[np.float32]:
     """Return a region's `picture` as the network sees it: (3, size, size) float32, resized, normalised, padded."""
     height, width = frame.resized
-    resized = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR), np.float32)
+    resampling = Image.Resampling[profile.interpolation.upper()]
+    resized = np.asarray(Image.fromarray(picture).resize((width, height), resampling), np.float32)
+    if profile.stretch == "minmax_image" and not any(frame.inner_borders()):
+        # The published order: the whole image's range is taken after the resize, which flattens its peaks.
+        low, high = float(resized.min()), float(resized.max())
+        resized = (resized - low) * np.float32(255 / max(high - low, 1e-8))
     padded = np.zeros((3, profile.image_size, profile.image_size), np.float32)
     normalised = (resized - np.array(profile.mean, np.float32)) / np.array(profile.std, np.float32)
     padded[:, :height, :width] = normalised.transpose(2, 0, 1)
@@ -163,6 +175,11 @@ def robust_limits(values: NDArray[Any]) -> Limits:
     low, high = (float(value) for value in np.percentile(finite, PERCENTILES, method="nearest"))
     if low == high:
         low, high = float(finite.min()), float(finite.max())
+    return _as_range(low, high)
+
+
+def _as_range(low: float, high: float) -> Limits:
+    """Return limits that are a range, also where every value is the same."""
     if low < high:
         return low, high
     step = max(1.0, abs(low) / 2**20)  # towards 0, where there is room: a constant is white above it, else black
@@ -243,6 +260,25 @@ def _given_limits(limits: Any, count: int) -> tuple[Limits, ...]:
     if not np.isfinite(pairs).all() or (pairs[:, 0] >= pairs[:, 1]).any():
         raise ImageError(f"limits {pairs.tolist()}: each low must be finite and below its high")
     return tuple((float(low), float(high)) for low, high in pairs)
+
+
+def _extreme_limits(image: Any, channels: tuple[int, ...], *, shared: bool) -> tuple[Limits, ...]:
+    """Return (lowest, highest) finite value of each used channel, or of all together; of a lazy image, of a sample."""
+    every = slice(None)
+    planes = _planes(image, every, every, channels) if isinstance(image, np.ndarray) else _samples(image, channels)
+    found = [_extremes(plane) for plane in planes]
+    if shared:
+        found = [(min(low for low, _ in found), max(high for _, high in found))] * len(found)
+    return tuple(_as_range(low, high) for low, high in found)
+
+
+def _extremes(plane: NDArray[Any]) -> Limits:
+    """Return the lowest and the highest finite value of a channel, 0 and 1 if it has none."""
+    low, high = float(plane.min()), float(plane.max())
+    if not np.isfinite([low, high]).all():
+        finite = plane[np.isfinite(plane)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    return low, high
 
 
 def _samples(image: Any, channels: tuple[int, ...]) -> list[NDArray[Any]]:

@@ -144,7 +144,10 @@ def _evaluate(logits: NDArray[np.float32], frame: Frame) -> tuple[Box, NDArray[n
         # Two cells more on each side, as far as the two interpolations reach: negative neighbours pull the border in.
         matrices.append((taps, max(0, first - 2), min(frame.low_size - 1, last + 2)))
     (row_taps, row0, row1), (col_taps, col0, col1) = matrices
-    values = row_taps.matrix(slices[0], row0, row1) @ logits[row0 : row1 + 1, col0 : col1 + 1]
+    cells = logits[row0 : row1 + 1, col0 : col1 + 1]
+    if frame.square:  # there the published way interpolates probabilities; this is one, doubled, less 1
+        cells = np.tanh(cells / 2)
+    values = row_taps.matrix(slices[0], row0, row1) @ cells
     box, crop = _trim(values @ col_taps.matrix(slices[1], col0, col1).T > 0)
     offset = np.array([frame.region[axis] + slices[axis].start for axis in (0, 1)] * 2)
     if not crop.any():

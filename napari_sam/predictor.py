@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .checkpoints import LoadedCheckpoint
-    from .geometry import Box
+    from .geometry import Box, Profile
     from .prompts import MaskPrompt, Prompts
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -48,13 +49,15 @@ def load_predictor(
     precision: str = "auto",
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    profile: str | Path | Profile | None = None,
 ) -> Predictor:
     """Load a checkpoint, downloading it first where it is a published one that is not on this machine yet.
 
     Parameters
     ----------
     name_or_path
-        A registry name ("default", "mobile_sam", "sam_vit_b", "sam_vit_l", "sam_vit_h") or a checkpoint file.
+        A name that `napari-sam models` lists ("default", "mobile_sam", "sam_vit_b", ...), or a checkpoint, a file or
+        a folder.
     device
         "auto" (CUDA, else Apple MPS, else the CPU), "cpu", "cuda" or "mps".
     precision
@@ -63,17 +66,21 @@ def load_predictor(
         Called with the share of a download that is done, 0 to 1.
     cancelled
         Asked during a download; True ends it with `Cancelled`.
+    profile
+        The preprocessing that the weights were trained with: "sam", "medsam", "micro_sam", "vit", a TOML file or a
+        `Profile`. None takes that of a known checkpoint, and Segment Anything's otherwise.
 
     Raises
     ------
     CheckpointError
-        The name is unknown, or the file cannot be downloaded, read or recognised.
+        The name or profile is unknown, or the file cannot be downloaded, read or recognised.
     DeviceError
         This machine does not have the device, or the device not the precision.
     """
     chosen = resolve_device(device)
     dtype = resolve_precision(precision, chosen)
-    return Predictor(load_sam(name_or_path, progress=progress, cancelled=cancelled), chosen, dtype)
+    checkpoint = load_sam(name_or_path, progress=progress, cancelled=cancelled, profile=profile)
+    return Predictor(checkpoint, chosen, dtype)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -125,9 +132,11 @@ class Predictor:
     def __init__(self, checkpoint: LoadedCheckpoint, device: torch.device, dtype: torch.dtype) -> None:
         self.name = checkpoint.name
         self.profile = checkpoint.profile
+        self.about, self.note = checkpoint.about, checkpoint.note
         self.device = device
         self.dtype = dtype
-        self.fingerprint = f"{checkpoint.fingerprint}-{dtype}"
+        # The same weights fed otherwise make other embeddings.
+        self.fingerprint = f"{checkpoint.fingerprint}-{dtype}-{zlib.crc32(repr(self.profile).encode()):08x}"
         self._sam = checkpoint.sam.to(device)
         # The decoder is small: it stays in float32, where its masks are exact.
         self._sam.image_encoder.to(dtype)
@@ -169,7 +178,8 @@ class Predictor:
             `cancelled` returned True.
         """
         array = as_array(image)
-        rule = resolve_rule(array, channels, limits)
+        rule = resolve_rule(array, channels, limits, self.profile.stretch)
+        rule = replace(rule, note=" ".join(filter(None, (rule.note, self.note))))
         return self._encode(array, rule, [check_region(region, rule.shape)], progress, cancelled)
 
     def refine(
@@ -243,7 +253,8 @@ class Predictor:
                 progress(fraction)
 
         between_blocks(0.0)
-        frames = [Frame(rule.shape, box, self.profile.image_size) for box in boxes]
+        square = self.profile.resize == "square"
+        frames = [Frame(rule.shape, box, self.profile.image_size, square) for box in boxes]
         inputs = [encoder_input(read_picture(image, rule, f.region), f, self.profile) for f in frames]
         with torch.inference_mode():
             pixels = torch.from_numpy(np.stack(inputs)).to(self.device, self.dtype)

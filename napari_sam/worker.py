@@ -263,12 +263,15 @@ class ModelChoice:
     model: str = "default"
     device: str = "auto"
     precision: str = "auto"
+    profile: str | None = None
 
     def load(self, progress: Callable[[float], None], cancelled: Callable[[], bool]) -> Predictor:
         """Load the predictor, in the thread that calls this."""
         from .predictor import load_predictor  # imports torch
 
-        return load_predictor(self.model, self.device, self.precision, progress=progress, cancelled=cancelled)
+        return load_predictor(
+            self.model, self.device, self.precision, progress=progress, cancelled=cancelled, profile=self.profile
+        )
 
 
 class WorkerPool:

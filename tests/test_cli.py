@@ -69,6 +69,7 @@ def test_chooses_a_slice_of_a_stack(toy_checkpoint: Path, tmp_path: Path) -> Non
         (["disc.png", "--point", "nan,35"], "not all finite"),
         (["disc.png", "--model", "absent.pt"], "no checkpoint 'absent.pt'"),
         (["disc.png", "--device", "abacus"], "unknown device 'abacus'"),
+        (["disc.png", "--profile", "abacus"], "no profile 'abacus': choose one of sam, medsam"),
     ],
 )
 def test_mistakes_are_one_clear_line(

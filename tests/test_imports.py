@@ -19,6 +19,8 @@ TORCH_FREE = (
     "napari_sam.annotator",
     "napari_sam.bridge",
     "napari_sam.bridge.controller",
+    "napari_sam.checkpoints",
+    "napari_sam.checkpoints.download",
     "napari_sam.cli",
     "napari_sam.samples",
     "napari_sam.widgets",

@@ -27,6 +27,7 @@ def annotate(
     points: Points | None = None,
     shapes: Shapes | None = None,
     labels: Labels | None = None,
+    profile: str | None = None,
 ) -> Controller:
     """Start annotating an image of a viewer, or return the annotation that is open on it.
 
@@ -41,6 +42,8 @@ def annotate(
     points, shapes, labels
         Layers to use instead of new ones. Points may have a feature `label`, 1 or 0; points and shapes a feature
         `object`. Labels must have the image's shape and place; ids go on after its largest.
+    profile
+        As `napari_sam.load_predictor` takes it: the preprocessing of a checkpoint that does not say its own.
 
     Raises
     ------
@@ -55,7 +58,7 @@ def annotate(
     image = _chosen_image(viewer, unwrapped(image_layer))
     bound = {"points": unwrapped(points), "shapes": unwrapped(shapes), "labels": unwrapped(labels)}
     _check_bound(bound, image)
-    choice = ModelChoice(str(model), device, precision)
+    choice = ModelChoice(str(model), device, precision, None if profile is None else str(profile))
     controller = find_controller(viewer, image)
     if controller is None:
         controller = Controller(viewer, image, choice, **bound)

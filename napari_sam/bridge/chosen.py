@@ -81,7 +81,9 @@ class ChosenImage:
         controller = None if image is None else find_controller(self.viewer, image)
         if controller is None and image is not None:
             choice = self.choice
-            controller = annotate(self.viewer, image, choice.model, choice.device, choice.precision)
+            controller = annotate(
+                self.viewer, image, choice.model, choice.device, choice.precision, profile=choice.profile
+            )
         self._take(controller)
 
     def set_model(self, choice: ModelChoice) -> None:

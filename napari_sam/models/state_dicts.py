@@ -1,23 +1,17 @@
-"""What a checkpoint file holds, brought to our keys, and which architecture its keys and shapes belong to."""
+"""What a checkpoint file holds, brought to our keys: nests opened, prefixes cut, other libraries' names replaced."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from .sam import Sam, build_sam
-from .specs import SPECS, SamSpec
-
-NESTS = ("model", "state_dict", "model_state", "model_state_dict")
-"""Under one of these, training programs keep the weights beside their own bookkeeping."""
-PREFIXES = ("module.", "sam.", "model.")
-"""What a wrapper around the network leaves before each key."""
+NESTS = ("model", "state_dict", "model_state", "model_state_dict", "average")
+"""Under one of these, training programs keep the weights beside their own bookkeeping; the last one is our own."""
+DEEPEST_NEST = 5
+LANDMARKS = ("image_encoder.", "vision_encoder.")
+"""With these begin the keys of an image encoder; what stands before them was left by a wrapper around the network."""
 CONSTANTS = ("pixel_mean", "pixel_std")
 """Normalisation that some exports store; the profile says the same."""
 
@@ -49,8 +43,6 @@ _RENAMES = (
 )
 _TWICE = "prompt_encoder.shared_embedding.positional_embedding"  # in older files; equals `shared_image_embedding`
 
-Shapes = dict[str, tuple[int, ...]]
-
 
 def unwrap(loaded: object) -> dict[str, Tensor]:
     """Return the weights of what a file held, without nests and prefixes, under the published keys.
@@ -60,10 +52,9 @@ def unwrap(loaded: object) -> dict[str, Tensor]:
     ValueError
         There are no weights in it, or something that is no tensor is among them.
     """
-    while isinstance(loaded, Mapping) and (
-        nest := next((n for n in NESTS if isinstance(loaded.get(n), Mapping)), None)
-    ):
-        loaded = loaded[nest]
+    for _ in range(DEEPEST_NEST):  # a dictionary may lie in itself
+        nest = next((n for n in NESTS if isinstance(loaded, Mapping) and isinstance(loaded.get(n), Mapping)), None)
+        loaded = loaded if nest is None or not isinstance(loaded, Mapping) else loaded[nest]
     if not isinstance(loaded, Mapping) or not loaded:
         raise ValueError(f"it holds {type(loaded).__name__} where the weights should be")
     odd = next((key for key, value in loaded.items() if not (isinstance(key, str) and isinstance(value, Tensor))), None)
@@ -74,8 +65,8 @@ def unwrap(loaded: object) -> dict[str, Tensor]:
 
 def without_foreign_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the same weights under the published keys, whatever wrapper or library saved them."""
-    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    prefix = _wrapper(state)
+    state = {key.removeprefix(prefix): value for key, value in state.items()}
     if any(key.startswith("vision_encoder.") for key in state):
         state = {published_key(key): value for key, value in state.items() if key != _TWICE}
     return {key: value for key, value in state.items() if key not in CONSTANTS}
@@ -88,61 +79,11 @@ def published_key(key: str) -> str:
     return key
 
 
-def empty_sam(spec: SamSpec) -> Sam:
-    """Return the network without memory for its weights, to be filled by `load_state_dict(..., assign=True)`."""
-    with torch.device("meta"):
-        return build_sam(spec)
-
-
-@cache
-def _layout(name: str) -> Shapes:
-    return {key: tuple(value.shape) for key, value in empty_sam(SPECS[name]).state_dict().items()}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How weights differ from an architecture; no difference at all is a fit."""
-
-    spec: SamSpec
-    missing: tuple[str, ...]
-    left_over: tuple[str, ...]
-    wrong_shape: tuple[str, ...]
-    agreeing: int
-
-    @property
-    def fits(self) -> bool:
-        """True if strict loading will succeed."""
-        return not (self.missing or self.left_over or self.wrong_shape)
-
-    @property
-    def share(self) -> float:
-        """Share of all keys, ours and theirs, that agree in name and shape."""
-        return self.agreeing / (self.agreeing + len(self.missing) + len(self.left_over) + len(self.wrong_shape))
-
-    def describe(self) -> str:
-        """Name the first few differences of each kind."""
-        parts = (("missing", self.missing), ("left over", self.left_over), ("of another shape", self.wrong_shape))
-        return "; ".join(f"{len(keys)} {kind}: {_some(keys)}" for kind, keys in parts if keys)
-
-
-def _some(keys: tuple[str, ...], count: int = 3) -> str:
-    return ", ".join(keys[:count]) + (", ..." if len(keys) > count else "")
-
-
-def compare(state: Mapping[str, Any], spec: SamSpec) -> Comparison:
-    """Compare weights (anything with a `shape`) with an architecture of the table."""
-    expected = _layout(spec.name)
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    wrong = [key for key in expected if key in found and found[key] != expected[key]]
-    return Comparison(
-        spec,
-        missing=tuple(key for key in expected if key not in found),
-        left_over=tuple(key for key in found if key not in expected),
-        wrong_shape=tuple(f"{key} {found[key]} instead of {expected[key]}" for key in wrong),
-        agreeing=len(expected.keys() & found.keys()) - len(wrong),
-    )
-
-
-def closest(state: Mapping[str, Any]) -> Comparison:
-    """Return the comparison with the architecture of the table that these weights come closest to."""
-    return max((compare(state, spec) for spec in SPECS.values()), key=lambda each: each.share)
+def _wrapper(state: Mapping[str, Tensor]) -> str:
+    """Return what stands before the keys of the image encoder, say "module.sam."; nothing if there is none."""
+    for key in state:
+        for landmark in LANDMARKS:
+            before, found, _ = key.partition(landmark)
+            if found and (not before or before.endswith(".")):
+                return before
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,10 @@ class ModelPicker(QWidget):
     def _on_model_changed(self, model: str) -> None:
         if model == FILE:
             model, _ = QFileDialog.getOpenFileName(self, "Open a checkpoint", "", SUFFIXES)
-        self._choose(ModelChoice(model or self._value.model, self._value.device, self._value.precision))
+        self._choose(replace(self._value, model=model or self._value.model, profile=None))
 
     def _on_details_changed(self) -> None:
-        self._choose(ModelChoice(self._value.model, self._device.value, self._precision.value))
+        self._choose(replace(self._value, device=self._device.value, precision=self._precision.value))
 
     def _choose(self, choice: ModelChoice) -> None:
         is_new = choice != self._value

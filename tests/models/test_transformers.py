@@ -24,7 +24,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, Sam
     with torch.no_grad():
         theirs.prompt_encoder.shared_embedding.positional_embedding.copy_(shared)
     theirs.save_pretrained(folder)
-    return theirs, load_sam(folder / "model.safetensors").sam
+    assert load_sam(folder / "model.safetensors").spec == SPECS["toy_vit"]
+    return theirs, load_sam(folder).sam
 
 
 def _config() -> transformers.SamConfig:
