@@ -17,17 +17,20 @@ from psygnal import Signal, SignalGroup
 
 from .errors import LabelsError
 from .geometry import Frame, whole
-from .history import CommitStep, History, LabelCanvas, PromptStep, Write, write_objects
+from .ledger import Ledger
 from .masks import Mask, MaskResult
+from .object_table import ObjectTable
+from .objects import Overlap, OverlapQuestion, Piece, Wanted
 from .pending import Answer, ImageSource, PendingObject, Phase, SliceState, Status
 from .prompt_rows import LOOSE, PromptView, Rows, apply, changes
 from .questions import Questions
 from .worker import Job, Mailbox, ModelChoice, Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from .embedding import ImageEmbedding
+    from .history import Change, History, LabelCanvas, Step
     from .predictor import Predictor
 
 KEPT_EMBEDDINGS = 32
@@ -42,6 +45,8 @@ class AnnotatorEvents(SignalGroup):
     embedding_ready = Signal(description="the slice shown is encoded")
     mask_changed = Signal(description="candidates or the chosen one changed")
     committed = Signal(tuple, description="objects were written: their ids")
+    objects_changed = Signal(description="the table of objects, its classes or what is selected changed")
+    overlap_asked = Signal(OverlapQuestion, description="a commit waits for being told what to do with earlier objects")
     failed = Signal(Exception, description="something in the background failed")
     status_changed = Signal(Status)
     prompts_changed = Signal(object, description="the annotator changed the prompt rows: all rows there are now")
@@ -64,8 +69,9 @@ class Annotator:
     def __init__(self, choice: ModelChoice, canvas: LabelCanvas, mailbox: Mailbox | None = None) -> None:
         self.events = AnnotatorEvents()
         self.mailbox = mailbox or Mailbox()
-        self.canvas = canvas
-        self.history = History()
+        self._ledger = Ledger(canvas, self._on_step)
+        self.objects = ObjectTable(self._ledger, self._delete, self._on_objects_changed)
+        self.overlap_question: OverlapQuestion | None = None
         self.rows: Rows = {}
         self._noted: Rows = {}
         self._touched: list[Hashable] = []
@@ -76,7 +82,12 @@ class Annotator:
         self._message = ""
         self._error: Exception | None = None
         self._failures: list[Exception] = []
-        self._commit_wanted = False
+        self._commit_wanted: Overlap | None = None
+
+    @property
+    def history(self) -> History:
+        """What was done and what can be done again."""
+        return self._ledger.history
 
     @property
     def active(self) -> Hashable | None:
@@ -95,7 +106,7 @@ class Annotator:
         """Go on with another model: the slice shown is encoded again, and its prompts are answered again."""
         if choice == self.choice and self._error is None:
             return
-        self._commit_wanted = False
+        self._commit_wanted = None
         self._questions.turn_to(choice)
         for state in self._slices.values():
             state.embedding = None
@@ -107,11 +118,12 @@ class Annotator:
 
     def set_canvas(self, canvas: LabelCanvas) -> None:
         """Write elsewhere from now on; commits can no longer be undone, and what was re-opened is dropped."""
-        self.canvas = canvas
-        self.history.forget_commits()
+        self._ledger.turn_to(canvas)
+        self.objects.forget()
         for state in self._slices.values():
             state.objects = {key: record for key, record in state.objects.items() if record.object_id is None}
         self.events.mask_changed.emit()
+        self.events.objects_changed.emit()
         self._report()
 
     def show(self, source: ImageSource | None, message: str = "") -> None:
@@ -138,7 +150,7 @@ class Annotator:
         `is_step` tells that an edit is complete, so that it can be undone; while something is dragged it is not.
         """
         if is_step and (difference := changes(self._noted, rows)):
-            self.history.push(PromptStep(difference))
+            self._ledger.note_prompts(difference)
             self._noted = rows
         if rows == self.rows and view.rows == self._view.rows:
             return
@@ -156,7 +168,7 @@ class Annotator:
         state, self._view = self._shown, view
         if state is None:
             return
-        self._message = ""
+        self._message, self.overlap_question = "", None
         for key in [k for k, record in state.objects.items() if k not in view.objects and record.rows]:
             self._drop(state, key)
         for key, wanted in view.objects.items():
@@ -169,7 +181,7 @@ class Annotator:
                 self._ask(state, key, record)
         if state.embedding is not None and all(record.is_answered for record in state.objects.values()):
             self._error = None  # what failed is not asked any more
-        if self._commit_wanted and not self._questions:  # what it waited for was taken back
+        if self._commit_wanted is not None and not self._questions:  # what it waited for was taken back
             self.mailbox.post(partial(self._on_settled, None))
         self.events.mask_changed.emit()
         self._report()
@@ -184,8 +196,14 @@ class Annotator:
         self.events.mask_changed.emit()
         self._report()
 
-    def commit(self) -> None:
-        """Write every pending object of the slice shown; if one is not answered yet, as soon as it is."""
+    def commit(self, overlap: Overlap | str = Overlap.KEEP) -> None:
+        """Write every pending object of the slice shown; if one is not answered yet, as soon as it is.
+
+        `overlap` says what happens to pixels of earlier objects: "keep" leaves them alone, "replace" takes them, "ask"
+        writes nothing if there are any, sets `overlap_question`, emits `overlap_asked`: commit again with the answer.
+        """
+        overlap = Overlap(overlap)
+        self.overlap_question = None
         if self._shown is None or not self._shown.objects:
             return self._say("Nothing to commit: click on an object first.")
         unanswered = [(k, record) for k, record in self._shown.objects.items() if not record.is_answered]
@@ -193,13 +211,13 @@ class Annotator:
             for key, record in unanswered:
                 if ENCODE not in self._questions and ("decode", key) not in self._questions:
                     self._ask(self._shown, key, record)
-            self._commit_wanted = True
+            self._commit_wanted = overlap
             return self._say("Will commit as soon as the mask is there.")
-        return self._commit_now()
+        return self._commit_now(overlap)
 
     def clear(self) -> None:
         """Remove the prompts of the slice shown."""
-        self._commit_wanted = False
+        self._commit_wanted = None
         if self._shown is not None:
             for key in self._shown.objects:
                 self._cancel_questions(key)
@@ -208,26 +226,18 @@ class Annotator:
         self._say("")
 
     def undo(self) -> None:
-        """Take back the last edit of prompts, or the last commit."""
-        self._commit_wanted = False
-        step = self.history.undo()
-        if isinstance(step, CommitStep):
-            step.undo(self.canvas)
-        elif step is not None:
-            self._change_rows(step.before())
-        self._say("" if step is not None else "Nothing to undo.")
+        """Take back the last step: an edit of prompts, a commit, a deletion or a change of classes."""
+        self._turn(self._ledger.undo, back=True)
 
     def redo(self) -> None:
         """Do again what was undone last."""
-        step = self.history.redo()
-        if isinstance(step, CommitStep):
-            step.redo(self.canvas)
-        elif step is not None:
-            self._change_rows(step.after())
-        self._say("" if step is not None else "Nothing to redo.")
+        self._turn(self._ledger.redo, back=False)
 
     def reopen(self, object_id: int) -> None:
         """Make a committed object pending again, as it is in the slice shown; a commit then replaces it there.
+
+        The prompts that it was committed with return. Its mask is what the labels hold now, edits by hand included,
+        until the prompts are changed.
 
         Raises
         ------
@@ -237,7 +247,9 @@ class Annotator:
         key = (REOPENED, int(object_id))
         if self._shown is None or (record := self._reopened(key)) is None:
             raise LabelsError(f"object {object_id} has no pixel in the slice shown: go to a slice that shows it")
-        self._shown.objects[key] = record
+        if key not in self._shown.objects:
+            self._shown.objects[key] = record
+            self._return_prompts(key, self._shown.source.key)
         self.active = key
         self.events.mask_changed.emit()
         self._say(f"Object {object_id} is open: click to change it, then commit.")
@@ -250,7 +262,7 @@ class Annotator:
     def close(self) -> None:
         """Cancel everything and let the model go; safe to call again."""
         if self._questions.close():
-            self._shown, self._commit_wanted = None, False
+            self._shown, self._commit_wanted = None, None
             self._slices.clear()
             self.events.closed.emit()
 
@@ -313,7 +325,7 @@ class Annotator:
 
     def is_busy(self) -> bool:
         """Whether something is asked and not answered yet."""
-        return bool(self._questions) or self._commit_wanted
+        return bool(self._questions) or self._commit_wanted is not None
 
     def wait(self, timeout: float = 60.0) -> None:
         """Make the calls that wait in the mailbox until nothing is pending; main thread only.
@@ -349,7 +361,7 @@ class Annotator:
         """Replace prompt rows ourselves, and tell whoever shows them."""
         rows = apply(self.rows, new)
         if is_step and (difference := changes(self.rows, rows)):
-            self.history.push(PromptStep(difference))
+            self._ledger.note_prompts(difference)
         self.rows = self._noted = rows
         self.events.prompts_changed.emit(rows)
 
@@ -359,12 +371,34 @@ class Annotator:
         if state is None or not isinstance(key, tuple) or key[0] != REOPENED or key[1] < 1:
             return None
         box = whole(state.source.shape)
-        pixels = self.canvas.read(state.source.key, box) == key[1]
+        pixels = self._ledger.canvas.read(state.source.key, box) == key[1]
         if not pixels.any():
             return None
         mask = Mask.of_pixels(pixels, Frame(state.source.shape, box, 4 * REOPENED_SIZE))
-        shown = Answer(None, MaskResult((mask,), np.ones(1, np.float32)), 0)
+        piece = self._ledger.piece(key[1], state.source.key)
+        score = 1.0 if piece.score is None else piece.score
+        shown = Answer(piece.prompts, MaskResult((mask,), np.array([score], np.float32)), 0)
         return PendingObject(answer=shown, object_id=key[1], opened=shown)
+
+    def _return_prompts(self, key: tuple[str, int], slice_key: Hashable) -> None:
+        """Put back the prompts that an object was committed with in a slice, as a step that re-opens it."""
+        known = self._ledger.piece(key[1], slice_key).rows
+        rows = {row_id: row.owned_by(key) for row_id, row in known.items() if row_id not in self.rows}
+        self._ledger.note_prompts({row_id: (None, row) for row_id, row in rows.items()}, (key[1], slice_key))
+        if rows:
+            self._change_rows(rows)
+
+    def _open_or_close(self, object_id: int, slice_key: Hashable, *, close: bool) -> None:
+        """Undo or redo the re-opening of an object in a slice; where there is a slice that still knows of it."""
+        key = (REOPENED, object_id)
+        if (state := self._slices.get(slice_key)) is None:
+            return
+        if close:
+            self._cancel_questions(key)
+            state.objects.pop(key, None)
+        elif state is self._shown and key not in state.objects and (record := self._reopened(key)) is not None:
+            state.objects[key] = record
+        self.events.mask_changed.emit()
 
     # Questions and answers
 
@@ -452,52 +486,94 @@ class Annotator:
 
     def _cancel_jobs(self) -> None:
         self._questions.drop_all()
-        self._commit_wanted = False
+        self._commit_wanted = None
 
     def _on_settled(self, error: Exception | None) -> None:
         """After an answer: commit if that was asked for and everything is answered, and say how things are."""
         if error is not None:
             self._fail(error)
-        elif self._commit_wanted and not self._questions:
-            self._commit_wanted = False
+        elif self._commit_wanted is not None and not self._questions:
+            overlap, self._commit_wanted = self._commit_wanted, None
             try:
-                self._commit_now()
+                self._commit_now(overlap)
             except LabelsError as failure:  # nobody's call stands behind this one
                 self._fail(failure)
         self._report()
 
     def _fail(self, error: Exception) -> None:
-        self._error, self._commit_wanted = error, False
+        self._error, self._commit_wanted = error, None
         self._failures.append(error)
         self.events.failed.emit(error)
 
-    # Commits
+    # What is written
 
-    def _commit_now(self) -> None:
+    def _commit_now(self, overlap: Overlap) -> None:
         state = self._shown
         if state is None:
-            return
-        chosen = {k: (one.answer.mask, one.object_id) for k, one in state.objects.items() if one.answer is not None}
-        writes = write_objects(self.canvas, state.source.key, chosen)
-        # One that is re-opened and as it was is closed again, unless prompts of it would be lost.
-        writes = {key: write for key, write in writes.items() if not (write.is_empty and state.objects[key].rows)}
-        if writes:
-            self._finish(state, writes)
+            return None
+        key = state.source.key
+        wanted = {name: one for name, record in state.objects.items() if (one := self._wanted(state, name, record))}
+        if overlap is Overlap.ASK and (question := self._ledger.question(key, wanted.values())) is not None:
+            self.overlap_question = question
+            self.events.overlap_asked.emit(question)
+            met = ", ".join(map(str, question.object_ids))
+            return self._say(f"{question.pixels} pixels belong to earlier objects ({met}): keep or replace them?")
+        written = self._ledger.commit(key, wanted, overlap, self.rows)
+        if written:
+            self._finish(state, written)
         left = len(state.objects)
-        self._say(f"{left} object{'s' * (left != 1)} would change no pixel and stay pending." if left else "")
+        return self._say(f"{left} object{'s' * (left != 1)} would change no pixel and stay pending." if left else "")
 
-    def _finish(self, state: SliceState, writes: dict[Hashable, Write]) -> None:
-        """Note a commit as one step, and clear the prompts of what was written."""
-        for key in writes:
+    def _wanted(self, state: SliceState, name: Hashable, record: PendingObject) -> Wanted | None:
+        """Return what a commit of a pending object would write, None if it has no mask yet."""
+        if record.answer is None:
+            return None
+        object_id = record.object_id
+        if object_id is None and record is self._active_record():
+            object_id = self.objects.extends(state.source.key)
+        rows = {row_id: self.rows[row_id] for row_id in record.rows if row_id in self.rows}
+        piece = Piece(record.answer.score, record.asked, rows)
+        return Wanted(record.answer.mask, object_id, object_id is not None, piece, record.rows, record.is_as_it_was)
+
+    def _finish(self, state: SliceState, written: dict[Hashable, int]) -> None:
+        """Clear the prompts of what was written."""
+        for key in written:
             self._cancel_questions(key)
-        rows = {row_id for key in writes for row_id in state.objects.pop(key).rows}
-        self.history.fold(self.rows.keys() - rows)
-        if changed := tuple(write for write in writes.values() if not write.is_empty):
-            self.history.push(CommitStep(changed))
+        rows = {row_id for key in written for row_id in state.objects.pop(key).rows}
         self.active = None
         self._change_rows(dict.fromkeys(rows))
         self.events.mask_changed.emit()
-        self.events.committed.emit(tuple(write.object_id for write in writes.values()))
+        self.events.committed.emit(tuple(written.values()))
+
+    def _delete(self, object_id: int) -> None:
+        """Delete an object, its prompts too if it is re-opened somewhere."""
+        key = (REOPENED, object_id)
+        rows = {row_id: (row, None) for row_id, row in self.rows.items() if row.owner == key}
+        self._ledger.delete(object_id, rows)
+        for state in self._slices.values():
+            if state.objects.pop(key, None) is not None:
+                self._cancel_questions(key)
+        self._change_rows(dict.fromkeys(rows))
+        self.events.mask_changed.emit()
+
+    def _turn(self, turn: Callable[[], Step | None], *, back: bool) -> None:
+        """Undo or redo a step, and the edits of prompts that belong to it."""
+        self._commit_wanted = self.overlap_question = None
+        if (step := turn()) is None:
+            return self._say("Nothing to undo." if back else "Nothing to redo.")
+        if step.opened is not None:
+            self._open_or_close(*step.opened, close=back)
+        if step.rows:
+            self._change_rows(step.rows_to_put(back=back))
+        return self._say("")
+
+    def _on_step(self, kind: str, step: Step, _changes: list[Change]) -> None:
+        self.objects.on_step(kind, step)
+        self.events.objects_changed.emit()
+
+    def _on_objects_changed(self, message: str) -> None:
+        self.events.objects_changed.emit()
+        self._say(message)
 
     # Words
 

@@ -1,23 +1,25 @@
-"""Undo and redo: edits of prompts and commits, as values that can be turned round."""
+"""Undo and redo: edits of prompts, pixels and objects, as values that can be turned round."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .errors import LabelsError
-
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Mapping
+    from collections.abc import Collection, Mapping
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
     from .geometry import Box
     from .masks import Mask
+    from .objects import ObjectClass, ObjectRecord
+    from .planes import Position
     from .prompt_rows import PromptRow
+
+NO_BOX = (0, 0, 0, 0)
 
 
 class LabelCanvas(Protocol):
@@ -26,8 +28,8 @@ class LabelCanvas(Protocol):
     def read(self, key: Any, box: Box) -> NDArray[np.integer]:
         """Return the ids inside a half-open box of the slice `key`."""
 
-    def write(self, key: Any, box: Box, where: NDArray[np.bool_], object_id: int) -> None:
-        """Give the pixels `where` inside the box the id `object_id`, 0 for background."""
+    def write(self, key: Any, box: Box, where: NDArray[np.bool_], ids: NDArray[np.integer]) -> None:
+        """Give the pixels `where` inside the box the `ids` (of the box's shape) that stand there, 0 for background."""
 
     def next_id(self) -> int:
         """Return an id that nothing in the labels has, nor had since they were opened."""
@@ -35,111 +37,107 @@ class LabelCanvas(Protocol):
     def one_step(self) -> AbstractContextManager[None]:
         """Make what is written inside one step of the layer's own history."""
 
+    def areas(self) -> Mapping[int, Mapping[Position, int]]:
+        """Return the number of pixels of each object in each plane of the last two axes where it has some."""
+
+    def places(self, object_id: int) -> list[tuple[Any, Box]]:
+        """Return the planes of the last two axes that hold an object, and its box there."""
+
 
 @dataclass(frozen=True, eq=False)
-class Write:
-    """What a commit changed for one object in one slice: pixels that got its id, and pixels that lost it."""
+class Change:
+    """Pixels of one slice that did change, and the ids that they have now: `where` and `ids` are of the box's shape."""
 
-    key: Hashable
-    object_id: int
-    gained_box: Box
-    gained: NDArray[np.bool_] = field(repr=False)
-    lost_box: Box = (0, 0, 0, 0)
-    lost: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0), bool), repr=False)
+    key: Any
+    box: Box
+    where: NDArray[np.bool_] = field(repr=False)
+    ids: NDArray[np.integer] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """What a step does to pixels of one slice: the ids in a box `before` and `after`, alike where it does nothing."""
+
+    key: Any
+    box: Box
+    before: NDArray[np.integer] = field(repr=False)
+    after: NDArray[np.integer] = field(repr=False)
 
     @classmethod
-    def of(cls, canvas: LabelCanvas, key: Hashable, object_id: int, mask: Mask, *, replacing: bool) -> Write:
-        """Plan to write `mask` round other objects' pixels; `replacing` gives up what the object had before."""
-        free = canvas.read(key, mask.bbox) == 0
-        gained = mask.crop & free
-        if not replacing:
-            return cls(key, object_id, mask.bbox, gained)
-        whole = (0, 0, *mask.shape)
-        return cls(key, object_id, mask.bbox, gained, whole, (canvas.read(key, whole) == object_id) & ~np.asarray(mask))
+    def of_mask(
+        cls, canvas: LabelCanvas, key: Any, object_id: int, mask: Mask, *, is_whole: bool, takes_others: bool
+    ) -> Patch:
+        """Plan to write `mask` under an id.
+
+        `is_whole` gives up what the object had in the slice before; `takes_others` takes pixels of other objects, which
+        else keep them.
+        """
+        box = mask.bbox
+        if is_whole:
+            box = _union(box, _box_of(canvas.read(key, (0, 0, *mask.shape)) == object_id))
+        before = canvas.read(key, box).copy()
+        inside = np.zeros(before.shape, bool)
+        (row0, col0, row1, col1), (top, left) = mask.bbox, box[:2]
+        inside[row0 - top : row1 - top, col0 - left : col1 - left] = mask.crop
+        after = before.astype(np.promote_types(before.dtype, np.min_scalar_type(object_id)))
+        if is_whole:
+            after[before == object_id] = 0
+        after[inside if takes_others else inside & ((before == 0) | (before == object_id))] = object_id
+        return cls(key, box, before, after)
+
+    @classmethod
+    def of_id(cls, canvas: LabelCanvas, key: Any, box: Box, object_id: int, new_id: int) -> Patch:
+        """Plan to give all pixels of an object inside a box another id, 0 for background."""
+        before = canvas.read(key, box).copy()
+        after = before.astype(np.promote_types(before.dtype, np.min_scalar_type(new_id)))
+        after[before == object_id] = new_id
+        return cls(key, box, before, after)
 
     @property
     def is_empty(self) -> bool:
         """Whether no pixel would change."""
-        return not (self.gained.any() or self.lost.any())
+        return bool((self.before == self.after).all())
 
-    def redo(self, canvas: LabelCanvas) -> None:
-        """Write; only pixels that are still free, and only those that still hold the object's id are given up."""
-        self._turn(canvas, self.lost_box, self.lost, self.object_id, 0)
-        self._turn(canvas, self.gained_box, self.gained, 0, self.object_id)
-
-    def undo(self, canvas: LabelCanvas) -> None:
-        """Take back; only pixels that still hold the object's id, and only free ones get it again."""
-        self._turn(canvas, self.gained_box, self.gained, self.object_id, 0)
-        self._turn(canvas, self.lost_box, self.lost, 0, self.object_id)
-
-    def _turn(self, canvas: LabelCanvas, box: Box, where: NDArray[np.bool_], old: int, new: int) -> None:
-        if where.any():
-            canvas.write(self.key, box, where & (canvas.read(self.key, box) == old), new)
+    def turn(self, canvas: LabelCanvas, *, back: bool = False) -> Change | None:
+        """Do or, `back`, undo it, at those pixels alone that still are as it found or left them; None if at none."""
+        old, new = (self.after, self.before) if back else (self.before, self.after)
+        if not old.size:
+            return None
+        where = (canvas.read(self.key, self.box) == old) & (old != new)
+        if not where.any():
+            return None
+        canvas.write(self.key, self.box, where, new)
+        return Change(self.key, self.box, where, new)
 
 
 @dataclass(frozen=True, eq=False)
-class CommitStep:
-    """Objects written together."""
+class Step:
+    """What is undone and redone together, each part as (before, after), None where there was or is none.
 
-    writes: tuple[Write, ...]
-
-    def undo(self, canvas: LabelCanvas) -> None:
-        """Take all of them back."""
-        with canvas.one_step():
-            for write in reversed(self.writes):
-                write.undo(canvas)
-
-    def redo(self, canvas: LabelCanvas) -> None:
-        """Write all of them again, under the ids that they had."""
-        with canvas.one_step():
-            for write in self.writes:
-                write.redo(canvas)
-
-
-@dataclass(frozen=True, eq=False)
-class PromptStep:
-    """Rows that were added, changed or removed together: by id, (before, after), None where there was or is none."""
-
-    changes: Mapping[int, tuple[PromptRow | None, PromptRow | None]]
-
-    def before(self) -> dict[int, PromptRow | None]:
-        """Return the rows to put back to undo this."""
-        return {row_id: old for row_id, (old, _) in self.changes.items()}
-
-    def after(self) -> dict[int, PromptRow | None]:
-        """Return the rows to put back to redo this."""
-        return {row_id: new for row_id, (_, new) in self.changes.items()}
-
-    def only(self, rows: Collection[int]) -> PromptStep | None:
-        """Return what this step did to `rows`, None if nothing."""
-        left = {row_id: change for row_id, change in self.changes.items() if row_id in rows}
-        return PromptStep(left) if left else None
-
-
-Step = CommitStep | PromptStep
-
-
-def write_objects(
-    canvas: LabelCanvas, key: Hashable, objects: Mapping[Hashable, tuple[Mask, int | None]]
-) -> dict[Hashable, Write]:
-    """Write masks into the slice `key`, each under its own id or, if that is None, a new one; all of them or none.
-
-    Earlier objects keep their pixels. A new object without a free pixel is not written and not returned.
+    `rows` are prompts by their id, `patches` pixels, `records` what is known of objects by their id, `classes` all
+    classes. `opened` is the id of an object that this step re-opened, and the slice where.
     """
-    writes: dict[Hashable, Write] = {}
-    with canvas.one_step():
-        try:
-            for name, (mask, own_id) in objects.items():
-                object_id = canvas.next_id() if own_id is None else own_id
-                write = Write.of(canvas, key, object_id, mask, replacing=own_id is not None)
-                if not write.is_empty or own_id is not None:
-                    write.redo(canvas)
-                    writes[name] = write
-        except LabelsError:
-            for write in reversed(writes.values()):
-                write.undo(canvas)
-            raise
-    return writes
+
+    kind: str
+    rows: Mapping[int, tuple[PromptRow | None, PromptRow | None]] = field(default_factory=dict)
+    patches: tuple[Patch, ...] = ()
+    records: Mapping[int, tuple[ObjectRecord | None, ObjectRecord | None]] = field(default_factory=dict)
+    classes: tuple[tuple[ObjectClass, ...], tuple[ObjectClass, ...]] | None = None
+    opened: tuple[int, Any] | None = None
+
+    @property
+    def is_of_prompts(self) -> bool:
+        """Whether it is about prompts alone."""
+        return not self.patches and not self.records and self.classes is None
+
+    def rows_to_put(self, *, back: bool) -> dict[int, PromptRow | None]:
+        """Return the rows to put back to redo this or, `back`, to undo it."""
+        return {row_id: before if back else after for row_id, (before, after) in self.rows.items()}
+
+    def only(self, rows: Collection[int]) -> Step | None:
+        """Return what this step did besides prompts, and to `rows`; None if nothing."""
+        left = replace(self, rows={row_id: change for row_id, change in self.rows.items() if row_id in rows})
+        return None if left.is_of_prompts and not left.rows else left
 
 
 class History:
@@ -156,34 +154,42 @@ class History:
 
     def fold(self, pending: Collection[int]) -> None:
         """Forget the edits of rows other than those still `pending`: the commit that is noted next stands for them."""
-        folded = (step.only(pending) if isinstance(step, PromptStep) else step for step in self._done)
-        self._done = [step for step in folded if step is not None]
+        self._done = [left for step in self._done if (left := step.only(pending)) is not None]
 
-    def forget_commits(self) -> None:
-        """Keep the edits of prompts alone: what commits wrote is out of reach."""
-        self._done = [step for step in self._done if isinstance(step, PromptStep)]
-        self._undone = [step for step in self._undone if isinstance(step, PromptStep)]
+    def forget_objects(self) -> None:
+        """Keep the edits of prompts alone: what was written is out of reach."""
+        self._done = [step for step in self._done if step.is_of_prompts]
+        self._undone = [step for step in self._undone if step.is_of_prompts]
 
-    def undo(self) -> Step | None:
-        """Move one step back and return it, None if there is none."""
-        if not self._done:
-            return None
+    @property
+    def last(self) -> Step | None:
+        """The step that `undo` takes back, None if there is none."""
+        return self._done[-1] if self._done else None
+
+    @property
+    def next(self) -> Step | None:
+        """The step that `redo` does again, None if there is none."""
+        return self._undone[-1] if self._undone else None
+
+    def undo(self) -> None:
+        """Move one step back."""
         self._undone.append(self._done.pop())
-        return self._undone[-1]
 
-    def redo(self) -> Step | None:
-        """Move one step forward and return it, None if there is none."""
-        if not self._undone:
-            return None
+    def redo(self) -> None:
+        """Move one step forward."""
         self._done.append(self._undone.pop())
-        return self._done[-1]
 
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is a step to take back."""
-        return bool(self._done)
 
-    @property
-    def can_redo(self) -> bool:
-        """Whether there is a step to do again."""
-        return bool(self._undone)
+def _box_of(picture: NDArray[np.bool_]) -> Box:
+    """Return the half-open box of what is true, all 0 if nothing is."""
+    rows, cols = np.flatnonzero(picture.any(axis=1)), np.flatnonzero(picture.any(axis=0))
+    if not len(rows):
+        return NO_BOX
+    return int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
+
+
+def _union(box: Box, other: Box) -> Box:
+    """Return the smallest box round two, either of which may be empty."""
+    if NO_BOX in (box, other):
+        return other if box == NO_BOX else box
+    return min(box[0], other[0]), min(box[1], other[1]), max(box[2], other[2]), max(box[3], other[3])

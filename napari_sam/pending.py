@@ -67,13 +67,19 @@ class Answer:
         """The chosen candidate."""
         return self.result.masks[self.chosen]
 
+    @property
+    def score(self) -> float:
+        """The predicted IoU of the chosen candidate."""
+        return float(self.result.scores[self.chosen])
+
 
 @dataclass(eq=False)
 class PendingObject:
     """One object that is not committed yet: what is asked, the answer shown, and earlier answers by number of prompts.
 
     `embedding` holds the regions that were encoded for it, None if the whole image is all there is. `object_id` and
-    `opened`, its mask then, are set for an object that was committed before and re-opened.
+    `opened` are set for an object that was committed before and re-opened: its mask then, which counts as the answer to
+    the prompts that it was committed with.
     """
 
     asked: Prompts | None = None
@@ -84,10 +90,19 @@ class PendingObject:
     embedding: ImageEmbedding | None = None
     _earlier: dict[tuple[int, int], Answer] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.opened is not None and self.opened.prompts is not None:
+            self._earlier[_size(self.opened.prompts)] = self.opened
+
     @property
     def is_answered(self) -> bool:
         """Whether the answer shown is to what is asked now."""
         return self.asked is None or (self.answer is not None and self.answer.prompts is self.asked)
+
+    @property
+    def is_as_it_was(self) -> bool:
+        """Whether the object was re-opened, and nothing was asked about it since."""
+        return self.opened is not None and self.answer is self.opened and self.asked in (None, self.opened.prompts)
 
     def ask(self, prompts: Prompts) -> bool:
         """Note what is asked now, starting from an earlier answer where one fits; False if that was asked already."""
@@ -116,6 +131,7 @@ class PendingObject:
         """Go back to the mask that the object was re-opened with; False if it was not."""
         self.asked, self.answer, self.rows = None, self.opened, ()
         self._earlier.clear()
+        self.__post_init__()
         return self.opened is not None
 
     def forget_answers(self) -> None:

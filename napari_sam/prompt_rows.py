@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from .prompts import Prompts
 
+OBJECT = "object"
+"""The feature that names the object of a prompt."""
+
 LOOSE: Hashable = "loose points"
 """The object of points that were placed while no box or shape was active."""
 
@@ -52,10 +55,14 @@ class PromptRow:
         """Whether this is a point and not a shape."""
         return self.kind == "point"
 
+    def owned_by(self, owner: Hashable) -> PromptRow:
+        """Return the same prompt as one of another object, whatever its table says."""
+        return replace(self, owner=owner, features={**self.features, **dict.fromkeys(self.features.keys() & {OBJECT})})
+
     @property
     def named_object(self) -> Hashable:
         """The value of its `object` feature, or None: the table names the object it belongs to."""
-        value = self.features.get("object")
+        value = self.features.get(OBJECT)
         return None if value is None or value != value else ("object", value)
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from napari_sam.embedding import ImageEmbedding, RegionEmbedding
 from napari_sam.errors import Cancelled
-from napari_sam.geometry import Frame, whole
+from napari_sam.geometry import Box, Frame, whole
 from napari_sam.image_input import resolve_rule
 from napari_sam.masks import Mask, MaskResult
+from napari_sam.planes import Census, Position, SliceKey, plane_at
 from napari_sam.prompts import Prompts
 
 PATIENCE = 20.0
@@ -87,25 +88,28 @@ def disk(shape: tuple[int, int], centres: np.ndarray[Any, Any], radius: float) -
 
 
 class ArrayCanvas:
-    """Labels as one plain array per slice."""
+    """Labels as a plain array, a plane of its last two axes by its key."""
 
-    def __init__(self, shape: tuple[int, int]) -> None:
-        self.shape = shape
-        self.planes: dict[Any, np.ndarray[Any, Any]] = {}
+    def __init__(self, *shape: int) -> None:
+        self.data = np.zeros(shape, np.uint16)
 
-    def plane(self, key: Any) -> np.ndarray[Any, Any]:
-        return self.planes.setdefault(key, np.zeros(self.shape, np.uint16))
-
-    def read(self, key: Any, box: tuple[int, int, int, int]) -> np.ndarray[Any, Any]:
+    def read(self, key: SliceKey, box: Box) -> np.ndarray[Any, Any]:
         row0, col0, row1, col1 = box
-        return self.plane(key)[row0:row1, col0:col1]
+        return key.plane_of(self.data)[row0:row1, col0:col1]
 
-    def write(self, key: Any, box: Any, where: Any, object_id: int) -> None:
+    def write(self, key: SliceKey, box: Box, where: Any, ids: Any) -> None:
         row0, col0, row1, col1 = box
-        self.plane(key)[row0:row1, col0:col1][where] = object_id
+        key.plane_of(self.data)[row0:row1, col0:col1][where] = ids[where]
 
     def next_id(self) -> int:
-        return max((int(plane.max()) for plane in self.planes.values()), default=0) + 1
+        return int(self.data.max()) + 1
 
     def one_step(self) -> Any:
         return nullcontext()
+
+    def areas(self) -> dict[int, dict[Position, int]]:
+        return Census(is_empty=False).areas(self.data)
+
+    def places(self, object_id: int) -> list[tuple[SliceKey, Box]]:
+        whole = (0, 0, *self.data.shape[-2:])
+        return [(plane_at(position), whole) for position in self.areas().get(object_id, {})]

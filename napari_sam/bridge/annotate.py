@@ -10,7 +10,7 @@ from ..errors import ImageError
 from ..worker import ModelChoice
 from .controller import Controller
 from .image_source import unwrapped
-from .mask_layer import check_labels
+from .label_canvas import check_labels
 from .prompt_layers import check_bindable
 from .registry import find_controller, registry
 

@@ -11,11 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..annotator import Annotator, AnnotatorEvents
+from ..objects import Overlap
 from ..prompt_rows import PromptView, adopt, assign_owners
 from ..worker import Mailbox, ModelChoice
-from .image_source import SliceKey, full_resolution, image_source, shared_limits, shown_slice, unwrapped
+from .image_source import full_resolution, image_source, shared_limits, shown_slice, unwrapped
 from .keys import Keys
-from .mask_layer import LayerCanvas, Preview, check_labels, new_labels
+from .label_canvas import LayerCanvas, check_labels, new_labels
+from .mask_layer import Preview
 from .pointer import Pointer
 from .prompt_layers import PromptLayers, new_points, new_shapes
 from .registry import registry
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..masks import Mask
+    from ..object_table import ObjectTable
+    from ..objects import OverlapQuestion
     from ..pending import Status
+    from ..planes import SliceKey
     from ..prompt_rows import PromptRow, Rows
 
 FINISHED = ("added", "removed", "changed")
@@ -102,7 +107,7 @@ class Controller:
 
     @property
     def events(self) -> AnnotatorEvents:
-        """Signals: embedding_ready, mask_changed, committed(ids), failed(error), status_changed(status), closed."""
+        """Signals: embedding_ready, mask_changed, committed(ids), failed(error), objects_changed, and more."""
         return self._annotator.events
 
     @property
@@ -133,12 +138,12 @@ class Controller:
     @property
     def can_undo(self) -> bool:
         """Whether there is something to take back."""
-        return self._annotator.history.can_undo
+        return self._annotator.history.last is not None
 
     @property
     def can_redo(self) -> bool:
         """Whether there is something to do again."""
-        return self._annotator.history.can_redo
+        return self._annotator.history.next is not None
 
     @property
     def has_pending(self) -> bool:
@@ -154,10 +159,24 @@ class Controller:
         """Choose a candidate of the active object by its index in `candidates`; `IndexError` if there is none."""
         self._annotator.choose(index)
 
-    def commit(self) -> None:
-        """Write the pending objects of the slice shown, as one step; earlier objects keep their pixels."""
+    @property
+    def objects(self) -> ObjectTable:
+        """Every object that the labels hold; to select, delete and classify them."""
+        return self._annotator.objects
+
+    @property
+    def overlap_question(self) -> OverlapQuestion | None:
+        """What the last commit was to ask and waits for: commit again, to "keep" or to "replace"."""
+        return self._annotator.overlap_question
+
+    def commit(self, overlap: Overlap | str = Overlap.KEEP) -> None:
+        """Write the pending objects of the slice shown, as one step.
+
+        `overlap` says what happens to pixels of earlier objects: "keep" leaves them alone, "replace" takes them, "ask"
+        writes nothing if there are any, sets `overlap_question` and emits `events.overlap_asked`.
+        """
         self._pointer.let_go()
-        self._annotator.commit()
+        self._annotator.commit(overlap)
 
     def clear(self) -> None:
         """Remove the prompts of the slice shown."""
@@ -165,7 +184,7 @@ class Controller:
         self._annotator.clear()
 
     def undo(self) -> None:
-        """Take back the last edit of prompts, or the last commit."""
+        """Take back the last step: an edit of prompts, a commit, a deletion or a change of classes."""
         self._pointer.let_go()
         self._annotator.undo()
 
@@ -175,7 +194,7 @@ class Controller:
         self._annotator.redo()
 
     def reopen(self, object_id: int) -> None:
-        """Make a committed object pending again; `LabelsError` if the slice shown has no pixel of it."""
+        """Make an object and its prompts pending again; `LabelsError` if the slice shown has no pixel of it."""
         self._pointer.let_go()
         self._annotator.reopen(object_id)
 

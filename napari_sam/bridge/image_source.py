@@ -2,63 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..image_input import SharedLimits
 from ..pending import ImageSource
+from ..planes import SliceKey
 
 if TYPE_CHECKING:
     from napari.components import Dims
     from napari.layers import Image, Layer
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class SliceKey:
-    """One plane of an n-dimensional layer.
-
-    `displayed` are the layer's axes shown as (rows, columns); `index` has one entry per axis, the position of the
-    plane, None for the two displayed ones.
-    """
-
-    displayed: tuple[int, int]
-    index: tuple[int | None, ...]
-
-    def plane_of(self, data: Any) -> Any:
-        """Return the plane (rows, columns, ...) of an array with the layer's axes; a view where slicing gives one."""
-        plane = data[tuple(slice(None) if at is None else at for at in self.index)]
-        return plane.swapaxes(0, 1) if self.is_transposed else plane
-
-    @property
-    def is_transposed(self) -> bool:
-        """Whether rows are a later axis of the layer than columns."""
-        return self.displayed[0] > self.displayed[1]
-
-    def coordinates(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> tuple[NDArray[np.intp], ...]:
-        """Return plane pixels as index arrays into the layer's data, one per axis."""
-        return tuple(
-            rows if axis == self.displayed[0] else cols if axis == self.displayed[1] else np.full_like(rows, at or 0)
-            for axis, at in enumerate(self.index)
-        )
-
-    def holds(self, position: NDArray[np.floating]) -> bool:
-        """Whether a data position (d,) lies in this plane.
-
-        One with fewer axes than the layer lies in every plane, and so does one that is not a number there.
-        """
-        missing = len(self.index) - len(position)
-        return all(
-            at is None or axis < missing or not abs(np.round(position[axis - missing]) - at) > 0
-            for axis, at in enumerate(self.index)
-        )
-
-    def in_plane(self, positions: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return the (row, column) part of positions (..., d) in data coordinates."""
-        missing = len(self.index) - positions.shape[-1]
-        return positions[..., [axis - missing for axis in self.displayed]]
 
 
 class LazyPlane:

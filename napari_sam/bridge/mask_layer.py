@@ -1,19 +1,18 @@
-"""Masks on the canvas: the preview, painted in place, and the labels, written with the layer's own history."""
+"""The preview: pending masks on the canvas, painted in place."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 
-from ..errors import LabelsError
-from .image_source import SliceKey, full_resolution, placed_like
+from ..planes import SliceKey
+from .image_source import full_resolution, placed_like
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from napari.layers import Image
     from numpy.typing import NDArray
@@ -82,89 +81,3 @@ class Preview:
         row0, col0, row1, col1 = box
         if self.layer.visible and self.layer.loaded:
             self.layer.events.labels_update(data=plane[row0:row1, col0:col1].copy(), offset=[row0, col0])
-
-
-class LayerCanvas:
-    """A labels layer as the place where objects are written."""
-
-    def __init__(self, layer: Labels, is_ours: bool) -> None:
-        self.layer = layer
-        self._is_ours = is_ours
-        self._largest: int | None = None
-        layer.events.paint.connect(self._on_pixels_changed)
-        layer.events.data.connect(self._on_pixels_changed)
-
-    def read(self, key: SliceKey, box: Box) -> NDArray[np.integer]:
-        """Return the ids inside a half-open box of a plane."""
-        row0, col0, row1, col1 = box
-        ids = np.asarray(key.plane_of(self.layer.data)[row0:row1, col0:col1])
-        if ids.shape != (row1 - row0, col1 - col0):
-            raise LabelsError(
-                f"labels layer {self.layer.name!r} no longer has the image's shape: choose another, or a new one"
-            )
-        return ids
-
-    def write(self, key: SliceKey, box: Box, where: NDArray[np.bool_], object_id: int) -> None:
-        """Give the pixels `where` inside a box of a plane an id, as an edit that napari can undo too."""
-        self._make_room(object_id)
-        rows, cols = np.nonzero(where)
-        self.layer.data_setitem(key.coordinates(rows + box[0], cols + box[1]), object_id)
-        self._largest = None if self._largest is None else max(self._largest, object_id)
-
-    def next_id(self) -> int:
-        """Return one more than the largest id in the layer, or that was written into it."""
-        if self._largest is None:
-            self._largest = int(np.max(self.layer.data, initial=0))
-        return self._largest + 1
-
-    @contextmanager
-    def one_step(self) -> Iterator[None]:
-        """Group writes into one step of the layer's own history; we know of the ids that we write ourselves."""
-        with self.layer.events.paint.blocker(self._on_pixels_changed), self.layer.block_history():
-            yield
-
-    def release(self) -> None:
-        """Stop listening to the layer."""
-        self.layer.events.paint.disconnect(self._on_pixels_changed)
-        self.layer.events.data.disconnect(self._on_pixels_changed)
-
-    def _on_pixels_changed(self) -> None:
-        self._largest = None
-
-    def _make_room(self, object_id: int) -> None:
-        """Widen our own layer when an id does not fit its type; a layer of the user's is not changed."""
-        limit = np.iinfo(self.layer.data.dtype).max
-        if object_id <= limit:
-            return
-        if not self._is_ours:
-            raise LabelsError(
-                f"labels layer {self.layer.name!r} holds ids up to {limit}, the next object is {object_id}: convert it "
-                "to a wider type, for example `layer.data = layer.data.astype('uint32')`"
-            )
-        self.layer.data = self.layer.data.astype(np.uint32)
-
-
-def new_labels(image: Image) -> Labels:
-    """Return an empty labels layer of the image's shape, in its place."""
-    shape = full_resolution(image).shape[: image.ndim]
-    return Labels(np.zeros(shape, np.uint16), name=f"{image.name} objects", **placed_like(image))
-
-
-def check_labels(layer: Any, image: Image) -> None:
-    """Raise `LabelsError` unless masks of `image` can be written into `layer`."""
-    if not isinstance(layer, Labels):
-        raise LabelsError(f"{layer!r} is no labels layer: give one, or None for a new one")
-    shape = tuple(full_resolution(image).shape[: image.ndim])
-    if layer.multiscale or not isinstance(layer.data, np.ndarray):
-        raise LabelsError(f"labels layer {layer.name!r} is a pyramid or not in memory: give one with a numpy array")
-    if layer.data.shape != shape:
-        raise LabelsError(
-            f"labels layer {layer.name!r} has shape {layer.data.shape}, image {image.name!r} has {shape}: give one "
-            "alike, or None for a new one"
-        )
-    corners = np.vstack([np.zeros(layer.ndim), np.eye(layer.ndim)])
-    if not all(np.allclose(image.world_to_data(layer.data_to_world(corner)), corner) for corner in corners):
-        raise LabelsError(
-            f"labels layer {layer.name!r} lies elsewhere than image {image.name!r}: give both the same scale "
-            "and translate"
-        )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from numpy.typing import NDArray
 
-    from .image_source import SliceKey
+    from ..planes import SliceKey
 
 LABEL = "label"
 COLOURS = {1: "#3ddc5a", 0: "#ff4b4b"}

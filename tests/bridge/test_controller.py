@@ -971,7 +971,7 @@ def test_a_reopened_object_that_a_commit_would_not_change_keeps_its_prompts(anno
     annotator.reopen(1)
     click(annotator, 20, 30)
     annotator.commit()
-    assert len(annotator.points.data) == 1
+    assert len(annotator.points.data) == 2
     assert "no pixel" in annotator.status.message
 
 

@@ -1,0 +1,136 @@
+"""A labels layer as the place where objects are written, with the layer's own history."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Labels
+
+from ..errors import LabelsError
+from ..planes import Census, plane_at
+from .image_source import full_resolution, placed_like
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari.layers import Image
+    from numpy.typing import NDArray
+
+    from ..geometry import Box
+    from ..planes import Position, SliceKey
+
+
+class LayerCanvas:
+    """A labels layer as the place where objects are written."""
+
+    def __init__(self, layer: Labels, is_ours: bool) -> None:
+        self.layer = layer
+        self._is_ours = is_ours
+        self._largest: int | None = None
+        self._census = Census(is_empty=is_ours)
+        layer.events.paint.connect(self._on_pixels_changed)
+        layer.events.data.connect(self._on_pixels_changed)
+
+    def read(self, key: SliceKey, box: Box) -> NDArray[np.integer]:
+        """Return the ids inside a half-open box of a plane."""
+        row0, col0, row1, col1 = box
+        ids = np.asarray(key.plane_of(self.layer.data)[row0:row1, col0:col1])
+        if ids.shape != (row1 - row0, col1 - col0):
+            raise LabelsError(
+                f"labels layer {self.layer.name!r} no longer has the image's shape: choose another, or a new one"
+            )
+        return ids
+
+    def write(self, key: SliceKey, box: Box, where: NDArray[np.bool_], ids: NDArray[np.integer]) -> None:
+        """Give the pixels `where` inside a box of a plane the `ids` there, as an edit that napari can undo too."""
+        new = ids[where]
+        largest = int(new.max(initial=0))
+        self._make_room(largest)
+        rows, cols = np.nonzero(where)
+        at = key.coordinates(rows + box[0], cols + box[1])
+        self._note(key, self.layer.data[at], new)
+        self.layer.data_setitem(at, largest if (new == largest).all() else new)
+        self._largest = None if self._largest is None else max(self._largest, largest)
+
+    def areas(self) -> dict[int, dict[Position, int]]:
+        """Return the number of pixels of each object in each plane of the last two axes where it has some."""
+        return self._census.areas(self.layer.data)
+
+    def places(self, object_id: int) -> list[tuple[SliceKey, Box]]:
+        """Return the planes of the last two axes that hold an object, and its half-open box there."""
+        found = []
+        for position in self.areas().get(object_id, {}):
+            pixels = self.layer.data[position] == object_id
+            rows, cols = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+            box = int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
+            found.append((plane_at(position), box))
+        return found
+
+    def next_id(self) -> int:
+        """Return one more than the largest id in the layer, or that was written into it."""
+        if self._largest is None:
+            self._largest = int(np.max(self.layer.data, initial=0))
+        return self._largest + 1
+
+    @contextmanager
+    def one_step(self) -> Iterator[None]:
+        """Group writes into one step of the layer's own history; we know of the ids that we write ourselves."""
+        with self.layer.events.paint.blocker(self._on_pixels_changed), self.layer.block_history():
+            yield
+
+    def release(self) -> None:
+        """Stop listening to the layer."""
+        self.layer.events.paint.disconnect(self._on_pixels_changed)
+        self.layer.events.data.disconnect(self._on_pixels_changed)
+
+    def _on_pixels_changed(self) -> None:
+        self._largest = None
+        self._census.forget()
+
+    def _note(self, key: SliceKey, lost: NDArray[np.integer], gained: NDArray[np.integer]) -> None:
+        """Keep count of the objects' pixels."""
+        before = self.layer.ndim - 2
+        if set(key.displayed) == {before, before + 1}:
+            self._census.note(tuple(int(at or 0) for at in key.index[:before]), lost, gained)
+        else:
+            self._census.forget()
+
+    def _make_room(self, object_id: int) -> None:
+        """Widen our own layer when an id does not fit its type; a layer of the user's is not changed."""
+        limit = np.iinfo(self.layer.data.dtype).max
+        if object_id <= limit:
+            return
+        if not self._is_ours:
+            raise LabelsError(
+                f"labels layer {self.layer.name!r} holds ids up to {limit}, the next object is {object_id}: convert it "
+                "to a wider type, for example `layer.data = layer.data.astype('uint32')`"
+            )
+        self.layer.data = self.layer.data.astype(np.uint32)
+
+
+def new_labels(image: Image) -> Labels:
+    """Return an empty labels layer of the image's shape, in its place."""
+    shape = full_resolution(image).shape[: image.ndim]
+    return Labels(np.zeros(shape, np.uint16), name=f"{image.name} objects", **placed_like(image))
+
+
+def check_labels(layer: Any, image: Image) -> None:
+    """Raise `LabelsError` unless masks of `image` can be written into `layer`."""
+    if not isinstance(layer, Labels):
+        raise LabelsError(f"{layer!r} is no labels layer: give one, or None for a new one")
+    shape = tuple(full_resolution(image).shape[: image.ndim])
+    if layer.multiscale or not isinstance(layer.data, np.ndarray):
+        raise LabelsError(f"labels layer {layer.name!r} is a pyramid or not in memory: give one with a numpy array")
+    if layer.data.shape != shape:
+        raise LabelsError(
+            f"labels layer {layer.name!r} has shape {layer.data.shape}, image {image.name!r} has {shape}: give one "
+            "alike, or None for a new one"
+        )
+    corners = np.vstack([np.zeros(layer.ndim), np.eye(layer.ndim)])
+    if not all(np.allclose(image.world_to_data(layer.data_to_world(corner)), corner) for corner in corners):
+        raise LabelsError(
+            f"labels layer {layer.name!r} lies elsewhere than image {image.name!r}: give both the same scale "
+            "and translate"
+        )
