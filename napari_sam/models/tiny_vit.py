@@ -192,6 +192,8 @@ class Details(nn.Module):
         super().__init__()
         self.quarter = nn.Conv2d(widths[0], neck // 8, 1)
         self.eighth = nn.Conv2d(widths[1], neck // 4, 1)
+        for parameter in self.parameters():  # untrained, they add nothing: a model may grow them later
+            nn.init.zeros_(parameter)
 
     def forward(self, quarter: Tensor, eighth: Tensor) -> Tensor:
         """Fold features at strides 4 and 8 into (B, neck + 2 neck, h, w), the sub-pixels of a cell side by side.

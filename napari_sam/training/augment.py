@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
@@ -29,9 +31,14 @@ def recoloured(rng: np.random.Generator, image: Picture8) -> Picture8:
     if rng.random() < 0.2:
         image = 255 - image
     image = _curve(rng)[image]
-    if rng.random() < 0.15:
+    chance = rng.random()
+    if chance < 0.12:
         image = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(between(rng, 0.5, 2.0))))
-    return _noisy(rng, image) if rng.random() < 0.25 else image
+    elif chance < 0.24:
+        image = _coarse(rng, image)
+    if rng.random() < 0.25:
+        image = _noisy(rng, image)
+    return _compressed(rng, image) if rng.random() < 0.1 else image
 
 
 def _channels(rng: np.random.Generator, image: Picture8) -> Picture8:
@@ -41,8 +48,11 @@ def _channels(rng: np.random.Generator, image: Picture8) -> Picture8:
     if chance < 0.3:
         grey = image.mean(axis=2).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
-    if chance < 0.45:
+    if chance < 0.4:
         return (image * rng.uniform(0.6, 1.0, 3).astype(np.float32)).astype(np.uint8)
+    if chance < 0.55:
+        mixing = np.eye(3) + rng.normal(0, 0.2, (3, 3))
+        return np.clip(image @ mixing.astype(np.float32), 0, 255).astype(np.uint8)
     return image
 
 
@@ -61,3 +71,18 @@ def _noisy(rng: np.random.Generator, image: Picture8) -> Picture8:
     grain = rng.standard_normal((*image.shape[:2], 1 if rng.random() < 0.7 else 3), dtype=np.float32)
     noisy = image + grain * np.float32(between(rng, 2, 25))
     return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def _coarse(rng: np.random.Generator, image: Picture8) -> Picture8:
+    """Return a picture as if it had been taken with up to five times fewer pixels, and enlarged."""
+    picture, factor = Image.fromarray(image), between(rng, 1.3, 5.0)
+    small = picture.resize((max(8, int(picture.width / factor)), max(8, int(picture.height / factor))))
+    way = Image.Resampling.NEAREST if rng.random() < 0.2 else Image.Resampling.BILINEAR
+    return np.asarray(small.resize(picture.size, way))
+
+
+def _compressed(rng: np.random.Generator, image: Picture8) -> Picture8:
+    """Return a picture with the blocks of a strong JPEG compression."""
+    file = BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=int(rng.integers(20, 80)))
+    return np.asarray(Image.open(file))

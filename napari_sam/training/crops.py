@@ -16,7 +16,7 @@ from napari_sam.training.synthetic.canvas import between
 _T = TypeVar("_T", bound=np.generic)
 Box = tuple[int, int, int, int]
 LEAST_SIDE = 32  # px; smaller crops show nothing
-LEAST_AREA = 24  # px at the sample's size; smaller objects are not asked for
+LEAST_AREA = 16  # px at the sample's size; smaller objects are not asked for
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class CropRule:
     whole: float = 0.15  # share of samples that show the whole picture
     cut: float = 0.1  # share of those whose crop is smaller than the object
     nearest: float = 1.15
-    farthest: float = 14.0
+    farthest: float = 25.0
 
 
 def random_sample(rng: np.random.Generator, picture: Picture, rule: CropRule) -> Sample:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from napari_sam.image_input import read_picture, resolve_rule
+from napari_sam.training.collage import pasted, textured
 from napari_sam.training.crops import CropRule, Picture, Sample, as_picture, random_sample
 from napari_sam.training.dense import dense_target
 from napari_sam.training.synthetic import draw
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Entry = dict[str, Any]
 SEED_OF_THE_SPLIT = "held aside 1"
 WHOLE_OF_DRAWN = 0.55  # drawn pictures have the input's size already, so they are shown whole more often
+TEXTURED, PASTED = 0.25, 0.3  # shares, among made pictures, of those that real ones lend texture or objects to
 
 
 class Trainset:
@@ -52,12 +54,17 @@ class Trainset:
 
     @cached_property
     def weights(self) -> npt.NDArray[np.float64]:
-        """How often each entry is drawn: a data set with n of them gets a share that grows with the root of n."""
-        kinds = [(entry["dataset"], entry["modality"]) for entry in self.entries]
-        sizes: dict[tuple[str, str], int] = defaultdict(int)
-        for kind in kinds:
-            sizes[kind] += 1
-        weights = np.array([sizes[kind] ** -0.5 for kind in kinds])
+        """How often each entry is drawn.
+
+        Domains count the same, as far as entries name one; within a domain a data set with n entries gets a share that
+        grows with the root of n.
+        """
+        kinds = [(entry.get("domain"), entry["dataset"], entry["modality"]) for entry in self.entries]
+        sizes = Counter(kinds)
+        domains: dict[str | None, float] = defaultdict(float)
+        for kind, size in sizes.items():
+            domains[kind[0]] += size**0.5
+        weights = np.array([sizes[kind] ** -0.5 / domains[kind[0]] for kind in kinds])
         result: npt.NDArray[np.float64] = weights / weights.sum()
         return result
 
@@ -104,7 +111,7 @@ class Batch:
     inside
         (B, 1, S, S) bool, false on the padding.
     dense
-        (B, 6, S / 2, S / 2) float32, see `dense_target`.
+        (B, 6, S / 2, S / 2) float16, see `dense_target`.
     masks
         (P, S / 2, S / 2) bool, the objects of all images.
     owner
@@ -139,7 +146,7 @@ def collate(samples: list[Sample]) -> Batch:
     return Batch(
         images=torch.from_numpy(np.stack([sample.image for sample in samples]).transpose(0, 3, 1, 2).copy()),
         inside=torch.from_numpy(inside),
-        dense=torch.from_numpy(np.stack(dense)),
+        dense=torch.from_numpy(np.stack(dense).astype(np.float16)),
         masks=torch.from_numpy(quarters >= 2),
         owner=torch.from_numpy(owner),
         outside=torch.from_numpy(outside),
@@ -154,7 +161,8 @@ class Batches(Dataset[Batch]):
     trainset
         None: drawn pictures only.
     drawn
-        Share of drawn pictures beside a trainset.
+        Share of pictures that are made, beside those of a trainset as they are: drawn ones, drawn outlines filled with
+        its textures, its objects pasted onto its pictures.
     rank
         Among processes that train together: each sees other batches.
     """
@@ -172,10 +180,18 @@ class Batches(Dataset[Batch]):
         return collate([self._sample(rng) for _ in range(self.images)])
 
     def _sample(self, rng: np.random.Generator) -> Sample:
-        if self.trainset is None or rng.random() < self.drawn:
-            drawing = draw(rng)
-            return random_sample(rng, as_picture(drawing.image, drawing.layers), self.drawn_rule)
-        return random_sample(rng, self.trainset.random_picture(rng), self.rule)
+        if self.trainset is not None and rng.random() >= self.drawn:
+            return random_sample(rng, self.trainset.random_picture(rng), self.rule)
+        return random_sample(rng, self._made(rng), self.drawn_rule)
+
+    def _made(self, rng: np.random.Generator) -> Picture:
+        kind = rng.random() if self.trainset is not None else 1.0
+        if self.trainset is not None and kind < PASTED:
+            return pasted(rng, self.trainset.random_picture)
+        drawing = draw(rng)
+        if self.trainset is not None and kind < PASTED + TEXTURED:
+            return textured(rng, drawing, self.trainset.random_picture)
+        return as_picture(drawing.image, drawing.layers)
 
     def stream(self, start: int, processes: int = 1) -> Iterator[tuple[int, Batch]]:
         """Yield (index, batch) from `start` on without end, made ahead by that many processes beside this one."""

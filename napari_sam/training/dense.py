@@ -12,7 +12,10 @@ EDGE_WEIGHT = 3.0
 
 
 class DenseHead(nn.Sequential):
-    """Features (B, width, h, w) to (B, 5, 8 h, 8 w), half the input's size; thrown away after training."""
+    """Features (B, width or more, h, w) to (B, 5, 8 h, 8 w), half the input's size; thrown away after training.
+
+    Details behind the first `width` channels are not looked at.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__(
@@ -23,6 +26,12 @@ class DenseHead(nn.Sequential):
             nn.GELU(),
             nn.ConvTranspose2d(32, OUTPUTS, kernel_size=2, stride=2),
         )
+        self.width = width
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Guess foreground, edges, offsets and sizes."""
+        out: Tensor = super().forward(features[:, : self.width])  # type: ignore[no-untyped-call]
+        return out
 
 
 def dense_target(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage as ndi
 from torch import Tensor
 
 from napari_sam.training.crops import Box, Picture, cut_out, region_around, scaled_extent
-from napari_sam.training.interaction import thickest_point
 from napari_sam.training.pixels import normalised
 from napari_sam.training.rounds import Prompted, ask
 
@@ -97,8 +97,8 @@ def _clicked(sam: Sam, view: View, clicks: int) -> tuple[list[float], float]:
     for number in range(clicks):
         (inner, depth), (outer, other) = thickest_point(view.truth & ~mask), thickest_point(mask & ~view.truth)
         (row, col), label = (inner, 1) if depth >= other else (outer, 0)
-        point = np.array([[[col * 2 + 0.5, row * 2 + 0.5]]], np.float32)
-        prompted.add((point, np.array([[label]], np.float32)), device)
+        point = torch.tensor([[[col * 2 + 0.5, row * 2 + 0.5]]], device=device)
+        prompted.add((point, torch.tensor([[float(label)]], device=device)))
         answer = ask(sam, view.features, prompted, len(view.truth), ambiguous=number == 0)
         chosen = 0 if number else 1 + int(answer.iou[0, 1:].argmax())
         predicted = predicted if number else float(answer.iou[0, chosen])
@@ -112,6 +112,17 @@ def _boxed(sam: Sam, view: View) -> float:
     boxes = torch.tensor([view.box], device=view.features.device)
     answer = ask(sam, view.features, Prompted(boxes=boxes), len(view.truth), ambiguous=False)
     return _iou((answer.masks[0, 0] > 0).cpu().numpy() & view.known, view)
+
+
+def thickest_point(region: npt.NDArray[np.bool_]) -> tuple[tuple[int, int], float]:
+    """Return the (row, column) of a region (H, W) that is farthest from its border, and how far; (0, 0), 0 if empty."""
+    rows, cols = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    if not len(rows):
+        return (0, 0), 0.0
+    window = region[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+    depth = ndi.distance_transform_edt(np.pad(window, 1))[1:-1, 1:-1]
+    row, col = np.unravel_index(int(depth.argmax()), depth.shape)
+    return (int(row) + int(rows[0]), int(col) + int(cols[0])), float(depth[row, col])
 
 
 def _iou(mask: npt.NDArray[np.bool_], view: View) -> float:

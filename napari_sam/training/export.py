@@ -50,6 +50,27 @@ def export_weights(weights: dict[str, Tensor], target: Path, spec: str, **about:
     return target
 
 
+def start_from(path: Path, networks: nn.Module) -> None:
+    """Load what a run starts from: an exported file into `networks.sam`, or another run's state.pt, its head included.
+
+    Details, which may be new, are left as they are where the file has none.
+
+    Raises
+    ------
+    RuntimeError
+        The weights do not fit the spec.
+    """
+    if Path(path).suffix == ".pt":
+        target, weights = networks, torch.load(path, map_location="cpu", weights_only=True)["networks"]
+    else:
+        from safetensors.torch import load_file
+
+        target, weights = networks.get_submodule("sam"), load_file(path)
+    missing, unexpected = target.load_state_dict(weights, strict=False)
+    if unexpected or any(".details." not in name for name in missing):
+        raise RuntimeError(f"{path} does not fit: missing {missing}, unexpected {unexpected}")
+
+
 def load_weights(path: Path, network: nn.Module) -> dict[str, str]:
     """Load an exported file into a network, strictly; returns the file's metadata."""
     from safetensors import safe_open

@@ -20,9 +20,9 @@ from napari_sam.training.curve import draw_curve
 from napari_sam.training.dataset import Batch, Batches, Trainset
 from napari_sam.training.dense import DenseHead, dense_loss
 from napari_sam.training.evaluate import evaluate
-from napari_sam.training.export import load_weights
+from napari_sam.training.export import start_from
 from napari_sam.training.pixels import normalised
-from napari_sam.training.rounds import Pace, random_course, train_rounds
+from napari_sam.training.rounds import Pace, mixed_precision, random_course, train_rounds
 from napari_sam.training.team import Team, run_together
 
 if TYPE_CHECKING:
@@ -73,14 +73,14 @@ class _Run:
         self.networks = Networks(plan.spec).to(self.device).train()
         self.networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as documented
         if plan.weights is not None:
-            load_weights(plan.weights, self.networks.sam)
+            start_from(plan.weights, self.networks)
         self.average = Average(self.networks.sam, plan.decay)
         self.optimizer = _optimizer(self.networks)
         self.state = RunState()
         if plan.resume and (plan.out / FILE).exists():
             self.state = load_run(plan.out, self.networks, self.average, self.optimizer)
         self.trainset = Trainset(plan.trainset) if plan.trainset is not None else None
-        self._recent: dict[str, list[float]] = {}
+        self._recent: dict[str, list[torch.Tensor]] = {}
 
     def carry_out(self) -> None:
         """Train until the plan's end."""
@@ -122,16 +122,18 @@ class _Run:
         prompted = progress >= warm_up
         self._set_rate(progress, warm_up, prompted)
         self.optimizer.zero_grad(set_to_none=True)
-        features = self.networks.sam.encode(normalised(batch.images, batch.inside))
-        dense = dense_loss(self.networks.dense_head(features), batch.dense)
+        with mixed_precision(self.device):
+            features = self.networks.sam.encode(normalised(batch.images, batch.inside))
+            guess = self.networks.dense_head(features)
+        dense = dense_loss(guess.float(), batch.dense.float())
         loss = dense
         if prompted:
             leaf = features.detach().requires_grad_()
-            pace = Pace(min(1.0, self.state.prompted_steps / self.plan.best_after), _sharpness(progress))
+            pace = self._pace(progress)
             shared = np.random.default_rng([self.plan.seed, index, 1])  # the same for the whole team
             course = random_course(shared, young=pace.best_share < YOUNG)
-            rng = np.random.default_rng([self.plan.seed, index, 2, self.team.rank])
-            self._note(train_rounds(self.networks.sam, leaf, batch, pace, course, rng))
+            generator = torch.Generator(self.device).manual_seed(self._seed_of(index))
+            self._note(train_rounds(self.networks.sam, leaf, batch, pace, course, generator))
             assert leaf.grad is not None  # the decoder has looked at the features
             loss = DENSE_SHARE * dense + (features * leaf.grad).sum()
             self.state.prompted_steps += 1
@@ -141,7 +143,12 @@ class _Run:
         self.optimizer.step()
         self.average.update(self.networks.sam)
         self.state.step += 1
-        self._note({"dense": dense.item()})
+        self._note({"dense": dense.detach()})
+
+    def _pace(self, progress: float) -> Pace:
+        if self.plan.weights is not None:  # has learnt to answer already
+            return Pace(1.0, 1.0)
+        return Pace(min(1.0, self.state.prompted_steps / self.plan.best_after), _sharpness(progress))
 
     def _set_rate(self, progress: float, warm_up: float, prompted: bool) -> None:
         if prompted:
@@ -153,13 +160,16 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
-    def _note(self, values: dict[str, float]) -> None:
-        for name, value in values.items():
+    def _seed_of(self, index: int) -> int:
+        return int(np.random.SeedSequence([self.plan.seed, index, 2, self.team.rank]).generate_state(1)[0])
+
+    def _note(self, values: dict[str, torch.Tensor]) -> None:
+        for name, value in values.items():  # read when the log is written: a GPU is not made to wait
             self._recent.setdefault(name, []).append(value)
 
     def _log(self, **more: float) -> None:
         row = {"step": self.state.step, "minutes": round(self.state.seconds / 60, 2)}
-        row |= {name: round(float(np.mean(values)), 4) for name, values in self._recent.items()} | more
+        row |= {name: round(float(torch.stack(values).mean()), 4) for name, values in self._recent.items()} | more
         self._recent = {}
         self.state.history.append(row)
         with (self.plan.out / "log.jsonl").open("a") as log:

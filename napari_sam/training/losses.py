@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BACKGROUND_AT_LEAST = 0.25
+FAR_BACKGROUND = 20.0  # areas of an object beyond which more background does not dilute its cross entropy
 
 
 def mask_losses(logits: Tensor, target: Tensor, known: Tensor, sharpness: float) -> Tensor:
@@ -18,16 +18,16 @@ def mask_losses(logits: Tensor, target: Tensor, known: Tensor, sharpness: float)
         (P, H, W), false on padding, which does not count.
     sharpness
         0: mask and background weigh the same in the cross entropy, however small the mask is, so that a network that
-        knows nothing starts to answer. 1: a pixel of the background weighs at least a quarter of one of the mask, so
-        that the border comes to lie where it should.
+        knows nothing starts to answer. 1: every pixel weighs the same, so that the border comes to lie where it should.
     """
     target, weight = target.float()[:, None], known.float()[:, None]
     inner = (target * weight).sum((2, 3), keepdim=True)
     outer = ((1 - target) * weight).sum((2, 3), keepdim=True)
-    per_background = (inner / outer.clamp(min=1)).clamp(min=sharpness * BACKGROUND_AT_LEAST, max=1.0)
+    per_background = torch.lerp((inner / outer.clamp(min=1)).clamp(max=1.0), torch.ones_like(inner), sharpness)
     balance = weight * (target + (1 - target) * per_background)
     entropy = F.binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
-    entropy_loss = (entropy * balance).sum((2, 3)) / balance.sum((2, 3)).clamp(min=1)
+    most = (1 + FAR_BACKGROUND) * inner[..., 0, 0]
+    entropy_loss = (entropy * balance).sum((2, 3)) / torch.minimum(balance.sum((2, 3)), most).clamp(min=1)
     chance = torch.sigmoid(logits) * weight
     overlap = 2 * (chance * target).sum((2, 3)) + 1
     dice = 1 - overlap / (chance.sum((2, 3)) + inner[..., 0, 0] + 1)

@@ -26,13 +26,13 @@ class TrainingPlan:
     spec
         Architecture, a key of `napari_sam.models.specs.SPECS`.
     weights
-        Checkpoint (of `export_weights`) to start from; the dense warm-up is then left out.
+        Exported file or another run's state.pt to start from; what a fresh network must learn first is then left out.
     resume
         Take up the run in `out` if there is one.
     images, objects
         Images in a batch, and objects in each at most.
     drawn
-        Share of drawn pictures beside real ones.
+        Share of made pictures (drawn, collages) beside real ones as they are.
     warm_up
         Share of the run in which the encoder learns the dense task alone.
     best_after
@@ -56,14 +56,14 @@ class TrainingPlan:
     resume: bool = False
     images: int = 8
     objects: int = 5
-    drawn: float = 0.35
+    drawn: float = 0.5
     learning_rate: float = 6e-4
     warm_up_rate: float = 1e-3
     warm_up: float = 0.1
-    best_after: int = 600
+    best_after: int = 800
     decay: float = 0.999
     save_every: float = 2.0
-    evaluate_every: float = 10.0
+    evaluate_every: float = 30.0
     threads: int = 0
     together: int = 1
     processes: int = 1

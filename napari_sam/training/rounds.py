@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ from napari_sam.training.losses import candidates_loss, mask_losses, whole_iou
 
 if TYPE_CHECKING:
     import numpy as np
-    import numpy.typing as npt
 
     from napari_sam.models.sam import Sam
     from napari_sam.training.dataset import Batch
@@ -24,7 +24,9 @@ ROUNDS = ((1, 0.2), (2, 0.2), (3, 0.25), (4, 0.15), (6, 0.2))  # how many rounds
 CLEAR_MASK_AT_ONCE = 0.3  # weight of the one mask for clear prompts when it is asked after a single click
 LATER = 0.6  # weight of each round after the first
 IOU = 2.0  # weight of the predicted IoU
-FORGET, BINARY = 0.1, 0.1  # shares of the rounds in which no mask, or a bare yes or no, is fed back
+FORGET, BINARY, RESAMPLED = 0.1, 0.1, 0.15  # shares of the rounds in which no mask, a bare yes or no, or one
+# blurred as if it came from a larger crop is fed back
+COARSER = 0.4
 SURE = 10.0  # logit of a mask that is known, as the predictor makes it from a bool array
 
 
@@ -37,9 +39,9 @@ class Prompted:
     boxes: Tensor | None = None
     fed: Tensor | None = None
 
-    def add(self, clicks: Clicks, device: torch.device) -> None:
+    def add(self, clicks: Clicks) -> None:
         """Give one more click for each object."""
-        points, labels = (torch.from_numpy(part).to(device) for part in clicks)
+        points, labels = clicks
         self.points = points if self.points is None else torch.cat([self.points, points], dim=1)
         self.labels = labels if self.labels is None else torch.cat([self.labels, labels], dim=1)
 
@@ -70,9 +72,14 @@ def ask(sam: Sam, features: Tensor, prompted: Prompted, size: int, ambiguous: bo
     grid = (features.shape[-2], features.shape[-1])
     sparse, dense = sam.prompt_encoder(grid, prompted.points, prompted.labels, prompted.boxes, prompted.fed)
     low, iou = sam.mask_decoder(features, sam.prompt_encoder.dense_pe(grid), sparse, dense)
-    low, iou = low[:, :count], iou[:, :count]
+    low, iou = low[:, :count].float(), iou[:, :count].float()
     masks = F.interpolate(low, size=(size, size), mode="bilinear", align_corners=False)
     return Answer(masks, low, iou)
+
+
+def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Return where the networks compute: in bfloat16 on a GPU, in float32 elsewhere."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
 @dataclass(frozen=True)
@@ -90,41 +97,46 @@ def random_course(rng: np.random.Generator, young: bool) -> Course:
 
 
 def train_rounds(
-    sam: Sam, features: Tensor, batch: Batch, pace: Pace, course: Course, rng: np.random.Generator
-) -> dict[str, float]:
+    sam: Sam, features: Tensor, batch: Batch, pace: Pace, course: Course, generator: torch.Generator
+) -> dict[str, Tensor]:
     """Go through the rounds of one batch and add up gradients, in the decoder and in `features` (B, C, h, w), a leaf.
 
     Each round is differentiated at once, so that memory does not grow with their number.
+
+    Parameters
+    ----------
+    generator
+        Of the features' device: what the simulated person does.
 
     Returns
     -------
     Mean losses and IoU of the first and the last round, for the log.
     """
     known = batch.inside[batch.owner, 0, ::2, ::2]
-    truth = batch.masks.cpu().numpy()
-    prompted = _begin(rng, truth, course.box, batch.images.device)
-    seen: dict[str, float] = {}
+    prompted = _begin(generator, batch.masks, course.box)
+    seen: dict[str, Tensor] = {}
     for number in range(course.rounds):
         ambiguous = number == 0 and not course.box
-        answer = ask(sam, features[batch.owner], prompted, truth.shape[-1], ambiguous)
+        with mixed_precision(features.device):
+            answer = ask(sam, features[batch.owner], prompted, batch.masks.shape[-1], ambiguous)
         loss, chosen = _round_loss(answer, batch, known, ambiguous, pace)
         (loss * (1.0 if number == 0 else LATER)).backward()  # type: ignore[no-untyped-call]
         rows = torch.arange(len(chosen), device=chosen.device)
         masks = answer.masks.detach()[rows, chosen]
-        reached = whole_iou(masks[:, None], batch.masks, known, batch.outside).mean().item()
-        seen |= {"last": reached} if number else {"loss": loss.item(), ("box" if course.box else "click"): reached}
+        reached = whole_iou(masks[:, None], batch.masks, known, batch.outside).mean()
+        seen |= {"last": reached} if number else {"loss": loss.detach(), ("box" if course.box else "click"): reached}
         if number + 1 < course.rounds:
-            prompted.add(next_clicks(rng, truth, ((masks > 0) & known).cpu().numpy()), masks.device)
-            prompted.fed = _fed_back(rng, answer.low.detach()[rows, chosen][:, None])
+            prompted.add(next_clicks(generator, batch.masks, (masks > 0) & known))
+            prompted.fed = _fed_back(generator, answer.low.detach()[rows, chosen][:, None])
     return seen
 
 
-def _begin(rng: np.random.Generator, truth: npt.NDArray[np.bool_], box: bool, device: torch.device) -> Prompted:
+def _begin(generator: torch.Generator, truth: Tensor, box: bool) -> Prompted:
     prompted = Prompted()
     if box:
-        prompted.boxes = torch.from_numpy(jittered_boxes(rng, truth)).to(device)
+        prompted.boxes = jittered_boxes(generator, truth)
     else:
-        prompted.add(first_clicks(rng, truth), device)
+        prompted.add(first_clicks(generator, truth))
     return prompted
 
 
@@ -138,8 +150,15 @@ def _round_loss(answer: Answer, batch: Batch, known: Tensor, ambiguous: bool, pa
     return loss + IOU * iou_loss, 1 + answer.iou.detach()[:, 1:].argmax(dim=1)
 
 
-def _fed_back(rng: np.random.Generator, low: Tensor) -> Tensor | None:
-    chance = rng.random()
+def _fed_back(generator: torch.Generator, low: Tensor) -> Tensor | None:
+    """Return the mask so far (P, 1, h, w) as it may come back: as it is, not at all, known, or blurred."""
+    chance = float(torch.rand((), generator=generator, device=low.device))
     if chance < FORGET:
         return None
-    return torch.where(low > 0, SURE, -SURE) if chance < FORGET + BINARY else low
+    if chance < FORGET + BINARY:
+        return torch.where(low > 0, SURE, -SURE)
+    if chance < FORGET + BINARY + RESAMPLED:
+        size = low.shape[-2:]
+        coarse = F.interpolate(low, scale_factor=COARSER, mode="bilinear", align_corners=False)
+        return F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+    return low
