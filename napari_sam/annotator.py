@@ -75,7 +75,7 @@ class Annotator:
         self.rows: Rows = {}
         self._noted: Rows = {}
         self._touched: list[Hashable] = []
-        self._questions = Questions(choice, self.mailbox, self._on_settled, self._report)
+        self._questions = Questions(choice, self.mailbox, self._on_settled, self._report, self._say)
         self._slices: OrderedDict[Hashable, SliceState] = OrderedDict()
         self._shown: SliceState | None = None
         self._view = PromptView()

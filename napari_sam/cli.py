@@ -1,9 +1,10 @@
-"""The console command: `napari-sam segment IMAGE --point 120,80 --out mask.tif`."""
+"""The console command: `napari-sam segment IMAGE --point 120,80 --out mask.tif`, `napari-sam cache`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from skimage.io import imread, imsave
 
 import napari_sam
 
+from . import embedding_cache
 from .errors import ImageError, NapariSamError
 from .outline import outlined
 from .prompts import Prompts
@@ -49,6 +51,8 @@ def segment(options: argparse.Namespace) -> None:
         precision=options.precision,
         progress=_percent("loading the model"),
         profile=options.profile,
+        cache=embedding_cache.shared_cache() if options.cache else None,
+        notify=_say,
     )
     embedding = predictor.encode(image, progress=_percent("encoding"))
     embedding = predictor.refine(embedding, image, prompts, progress=_percent("looking closer"))
@@ -62,6 +66,31 @@ def segment(options: argparse.Namespace) -> None:
     print(f"{mask.area} pixels, score {result.scores[result.best]:.2f}" if mask.area else "the mask is empty")
     print(f"mask:    {options.out}")
     print(f"picture: {picture_path}")
+
+
+def cache(options: argparse.Namespace) -> None:
+    """Show what is stored of images that were encoded, clear it, turn the store on or off, limit its size."""
+    settings = embedding_cache.CacheSettings.load()
+    if options.do == "clear":
+        print(f"freed {_megabytes(embedding_cache.clear())}")
+    elif options.do in ("on", "off"):
+        settings = replace(settings, on_disk=options.do == "on")
+    if options.limit is not None:
+        settings = replace(settings, disk_budget=int(options.limit * 1e9))
+    if settings != embedding_cache.CacheSettings.load():
+        embedding_cache.configure(settings)
+    folder = embedding_cache.embeddings_folder()
+    entries, size = embedding_cache.DiskStore(folder, settings.disk_budget).usage()
+    print(f"embeddings are stored in {folder}" if settings.on_disk else "no embeddings are stored on disk")
+    print(f"{entries} entries, {_megabytes(size)} of at most {_megabytes(settings.disk_budget)}: features, no pixels")
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _say(message: str) -> None:
+    print(f"napari-sam: {message}", file=sys.stderr)
 
 
 def read_image(path: Path, indices: Sequence[int] = ()) -> NDArray[Any]:
@@ -160,7 +189,30 @@ def _parser() -> argparse.ArgumentParser:
     _add_segment(
         commands.add_parser("segment", help="outline one object of an image file", description=segment.__doc__)
     )
+    _add_cache(commands.add_parser("cache", help="what is stored of encoded images", description=cache.__doc__))
     return parser
+
+
+def _add_cache(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(run=cache)
+    command.add_argument(
+        "do",
+        nargs="?",
+        default="show",
+        choices=("show", "clear", "on", "off"),
+        help="default: %(default)s; off leaves what is stored, clear removes it",
+    )
+    command.add_argument("--limit", type=_gigabytes, metavar="GB", help="how much may be stored")
+
+
+def _gigabytes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of gigabytes, as in 2 or 0.5")
+    return value
 
 
 def _add_segment(command: argparse.ArgumentParser) -> None:
@@ -194,6 +246,11 @@ def _add_segment(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     command.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")
+    command.add_argument(
+        "--cache",
+        action="store_true",
+        help="keep embeddings on disk as the viewer does, see napari-sam cache",
+    )
 
 
 if __name__ == "__main__":

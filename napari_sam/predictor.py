@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import torch
 
 from .checkpoints import load_sam
 from .embedding import ImageEmbedding, RegionEmbedding
+from .embedding_cache import key_of
 from .errors import Cancelled, DeviceError, PromptError
 from .geometry import Frame
 from .image_input import (
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .checkpoints import LoadedCheckpoint
+    from .embedding_cache import EmbeddingCache
     from .geometry import Box, Profile
     from .prompts import MaskPrompt, Prompts
 
@@ -50,6 +53,8 @@ def load_predictor(
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     profile: str | Path | Profile | None = None,
+    cache: EmbeddingCache | None = None,
+    notify: Callable[[str], None] | None = None,
 ) -> Predictor:
     """Load a checkpoint, downloading it first where it is a published one that is not on this machine yet.
 
@@ -69,6 +74,10 @@ def load_predictor(
     profile
         The preprocessing that the weights were trained with: "sam", "medsam", "micro_sam", "vit", a TOML file or a
         `Profile`. None takes that of a known checkpoint, and Segment Anything's otherwise.
+    cache
+        Where `encode` and `refine` look before they compute, and what they keep their results in; None always computes.
+    notify
+        Called with a sentence for the user where something is done otherwise than asked; None warns.
 
     Raises
     ------
@@ -80,7 +89,11 @@ def load_predictor(
     chosen = resolve_device(device)
     dtype = resolve_precision(precision, chosen)
     checkpoint = load_sam(name_or_path, progress=progress, cancelled=cancelled, profile=profile)
-    return Predictor(checkpoint, chosen, dtype)
+    return Predictor(checkpoint, chosen, dtype, cache, notify or _warn)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -129,7 +142,14 @@ class Predictor:
     Made by `load_predictor`.
     """
 
-    def __init__(self, checkpoint: LoadedCheckpoint, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        checkpoint: LoadedCheckpoint,
+        device: torch.device,
+        dtype: torch.dtype,
+        cache: EmbeddingCache | None = None,
+        notify: Callable[[str], None] = _warn,
+    ) -> None:
         self.name = checkpoint.name
         self.profile = checkpoint.profile
         self.about, self.note = checkpoint.about, checkpoint.note
@@ -137,6 +157,7 @@ class Predictor:
         self.dtype = dtype
         # The same weights fed otherwise make other embeddings.
         self.fingerprint = f"{checkpoint.fingerprint}-{dtype}-{zlib.crc32(repr(self.profile).encode()):08x}"
+        self._cache, self._notify = cache, notify
         self._sam = checkpoint.sam.to(device)
         # The decoder is small: it stays in float32, where its masks are exact.
         self._sam.image_encoder.to(dtype)
@@ -256,14 +277,39 @@ class Predictor:
         square = self.profile.resize == "square"
         frames = [Frame(rule.shape, box, self.profile.image_size, square) for box in boxes]
         inputs = [encoder_input(read_picture(image, rule, f.region), f, self.profile) for f in frames]
+        features = self._features(inputs, between_blocks)
+        if progress is not None:
+            progress(1.0)
+        regions = tuple(RegionEmbedding(*pair) for pair in zip(frames, features, strict=True))
+        return ImageEmbedding(rule, regions, self.fingerprint)
+
+    def _features(
+        self, inputs: list[NDArray[np.float32]], between_blocks: Callable[[float], None]
+    ) -> list[torch.Tensor]:
+        """Return the features (1, C, h, w) of each of the encoder's inputs, from the cache where it has them."""
+        if self._cache is None:
+            return self._computed(inputs, between_blocks)
+        keys = [key_of(pixels, self.fingerprint) for pixels in inputs]
+        kept = {key: array for key in keys if (array := self._cache.get(key)) is not None}
+        missing = {key: pixels for key, pixels in zip(keys, inputs, strict=True) if key not in kept}
+        if missing:
+            computed = self._computed(list(missing.values()), between_blocks)
+            for key, features in zip(missing, computed, strict=True):
+                kept[key] = _array_of(features, self.dtype)
+                self._cache.put(key, kept[key])
+            if notice := self._cache.take_notice():
+                self._notify(notice)
+        decoder_dtype = next(self._sam.mask_decoder.parameters()).dtype
+        return [_tensor_of(kept[key], self.dtype).to(self.device, decoder_dtype) for key in keys]
+
+    def _computed(
+        self, inputs: Sequence[NDArray[np.float32]], between_blocks: Callable[[float], None]
+    ) -> list[torch.Tensor]:
         with torch.inference_mode():
             pixels = torch.from_numpy(np.stack(inputs)).to(self.device, self.dtype)
             features = self._sam.encode(pixels, between_blocks)
-        if progress is not None:
-            progress(1.0)
         # Cloned, so that dropping one region frees its memory.
-        regions = tuple(RegionEmbedding(f, features[i : i + 1].clone()) for i, f in enumerate(frames))
-        return ImageEmbedding(rule, regions, self.fingerprint)
+        return [one[None].clone() for one in features]
 
     def _answer(self, queries: Sequence[_Query]) -> list[list[tuple[Mask, float]]]:
         """Ask the decoder once for queries of one kind."""
@@ -296,6 +342,18 @@ class Predictor:
     def _check_ours(self, embedding: ImageEmbedding) -> None:
         if embedding.model != self.fingerprint:
             raise ValueError("this embedding was made by other weights or in another precision: encode the image again")
+
+
+def _array_of(features: torch.Tensor, dtype: torch.dtype) -> NDArray[Any]:
+    """Return features as the encoder computed them, in `dtype`, which bfloat16 takes in a guise that numpy knows."""
+    exact = features.to("cpu", dtype)
+    return (exact.view(torch.int16) if dtype == torch.bfloat16 else exact).numpy()
+
+
+def _tensor_of(array: NDArray[Any], dtype: torch.dtype) -> torch.Tensor:
+    """Undo `_array_of`."""
+    exact = torch.from_numpy(array)
+    return exact.view(torch.bfloat16) if dtype == torch.bfloat16 else exact
 
 
 def _queries(embedding: ImageEmbedding, prompts: Prompts, owner: int, multimask: bool | None) -> list[_Query]:

@@ -26,6 +26,8 @@ class Questions:
         Called on the main thread after each answer was taken, with None, or with what went wrong instead.
     on_progress
         Called on the main thread when `fraction` has changed.
+    on_notice
+        Called on the main thread with a sentence for the user.
     """
 
     def __init__(
@@ -34,9 +36,11 @@ class Questions:
         mailbox: Mailbox,
         on_settled: Callable[[Exception | None], None],
         on_progress: Callable[[], None],
+        on_notice: Callable[[str], None],
     ) -> None:
         self.choice = choice
         self._mailbox, self._on_settled, self._on_progress = mailbox, on_settled, on_progress
+        self._on_notice = on_notice
         self._worker: Worker | None = pool.acquire(choice)
         self._open: dict[Hashable, Job] = {}
         self._fraction: float | None = None
@@ -84,7 +88,7 @@ class Questions:
             finally:  # whatever those do who listen for results
                 self._on_settled(None if isinstance(error, Cancelled) else error)
 
-        job = Job((id(self), key), priority, work, done, self._mailbox, self._note_progress)
+        job = Job((id(self), key), priority, work, done, self._mailbox, self._note_progress, self._on_notice)
         self._open[key] = job
         self._fraction = None
         self._worker.submit(job)

@@ -18,6 +18,7 @@ from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from .embedding_cache import shared_cache
 from .errors import Cancelled
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Job:
     done: Callable[[Any, Exception | None], None]
     mailbox: Mailbox
     on_progress: Callable[[float], None] | None = None
+    on_notice: Callable[[str], None] | None = None
     _cancelled: threading.Event = field(default_factory=threading.Event)
     between_blocks: Callable[[], None] | None = None
 
@@ -116,13 +118,18 @@ class Job:
         if self.on_progress is not None:
             self.mailbox.post(partial(self.on_progress, fraction))
 
+    def notify(self, message: str) -> None:
+        """Tell the user something; called on the worker."""
+        if self.on_notice is not None:
+            self.mailbox.post(partial(self.on_notice, message))
+
     def finish(self, result: Any, error: Exception | None) -> None:
         """Send the outcome to the main thread."""
         self.mailbox.post(partial(self.done, result, error))
 
 
-Loader = Callable[[Callable[[float], None], Callable[[], bool]], "Predictor"]
-"""Makes the predictor, given a progress callback and a question whether to stop."""
+Loader = Callable[[Callable[[float], None], Callable[[], bool], Callable[[str], None]], "Predictor"]
+"""Makes the predictor, given a progress callback, a question whether to stop, and whom to tell what matters."""
 
 
 class Worker:
@@ -199,7 +206,7 @@ class Worker:
 
     def _load_predictor(self) -> Predictor | None:
         try:
-            return self._load(self._note_progress, lambda: self._stopping)
+            return self._load(self._note_progress, lambda: self._stopping, self._notify)
         except Exception as error:  # noqa: BLE001  delivered to whoever asks for something
             self.load_error = error
             return None
@@ -208,10 +215,17 @@ class Worker:
 
     def _note_progress(self, fraction: float) -> None:
         self.load_fraction = fraction
-        with self._changed:
-            waiting = {id(job.mailbox): job for _, _, job in self._jobs}
-        for job in waiting.values():
+        for job in self._one_of_each_user():
             job.progress(0.0)
+
+    def _notify(self, message: str) -> None:
+        """Tell whoever is served, or waits for the model."""
+        for job in [self._running] if self._running is not None else self._one_of_each_user():
+            job.notify(message)
+
+    def _one_of_each_user(self) -> list[Job]:
+        with self._changed:
+            return list({id(job.mailbox): job for _, _, job in self._jobs}.values())
 
     def _take(self, lowest: Priority, *, block: bool) -> Job | None:
         """Remove and return the most urgent job; None if there is none of that urgency, or the worker is stopping."""
@@ -265,12 +279,21 @@ class ModelChoice:
     precision: str = "auto"
     profile: str | None = None
 
-    def load(self, progress: Callable[[float], None], cancelled: Callable[[], bool]) -> Predictor:
-        """Load the predictor, in the thread that calls this."""
+    def load(
+        self, progress: Callable[[float], None], cancelled: Callable[[], bool], notify: Callable[[str], None]
+    ) -> Predictor:
+        """Load the predictor, in the thread that calls this; it shares this process's embedding cache."""
         from .predictor import load_predictor  # imports torch
 
         return load_predictor(
-            self.model, self.device, self.precision, progress=progress, cancelled=cancelled, profile=self.profile
+            self.model,
+            self.device,
+            self.precision,
+            progress,
+            cancelled,
+            profile=self.profile,
+            cache=shared_cache(),
+            notify=notify,
         )
 
 

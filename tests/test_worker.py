@@ -42,7 +42,7 @@ def outcomes() -> Outcomes:
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    one = Worker(lambda _progress, _cancelled: object())  # type: ignore[arg-type,return-value]
+    one = Worker(lambda *_: object())  # type: ignore[arg-type,return-value]
     yield one
     one.stop()
     one.join(PATIENCE)
@@ -113,7 +113,7 @@ def test_a_failure_is_delivered_and_the_thread_goes_on(worker: Worker, outcomes:
 
 
 def test_a_model_that_cannot_be_loaded_fails_every_job(outcomes: Outcomes) -> None:
-    def broken(_progress: object, _cancelled: object) -> Any:
+    def broken(*_: object) -> Any:
         raise CheckpointError("no such file")
 
     worker = Worker(broken)

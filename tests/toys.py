@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,13 +25,14 @@ def toy_state(name: str = "toy_tiny_vit") -> dict[str, torch.Tensor]:
 
 
 def make_predictor(
-    crop_sides: tuple[int, ...] = (), dtype: torch.dtype = torch.float32, name: str = "toy_tiny_vit"
+    crop_sides: tuple[int, ...] = (), dtype: torch.dtype = torch.float32, name: str = "toy_tiny_vit", **options: Any
 ) -> Predictor:
     spec = SPECS[name]
     sam = build_sam(spec)
     sam.load_state_dict(toy_state(name))
     profile = Profile("toy", spec.image_size, crop_sides=crop_sides)
-    return Predictor(LoadedCheckpoint(sam, spec, profile, name, f"weights of {name}"), torch.device("cpu"), dtype)
+    checkpoint = LoadedCheckpoint(sam, spec, profile, name, f"weights of {name}")
+    return Predictor(checkpoint, torch.device("cpu"), dtype, **options)
 
 
 def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
