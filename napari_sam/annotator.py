@@ -308,6 +308,13 @@ class Annotator:
         return [(record.answer.mask, record is active) for record in records if record.answer is not None]
 
     @property
+    def embedding_to_begin_with(self) -> ImageEmbedding | None:
+        """The embedding that a click would ask if it began an object; None if it would not, or nothing is encoded."""
+        state = self._shown
+        is_beginning = state is not None and self.active is None and LOOSE not in state.objects
+        return state.embedding if state is not None and is_beginning else None
+
+    @property
     def status(self) -> Status:
         """What the annotation is doing."""
         if self._shown is None:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..annotator import Annotator, AnnotatorEvents
+from ..hover import Hover
 from ..objects import Overlap
 from ..prompt_rows import PromptView, adopt, assign_owners
 from ..worker import Mailbox, ModelChoice
@@ -19,7 +20,7 @@ from .keys import Keys
 from .label_canvas import LayerCanvas, check_labels, new_labels
 from .mask_layer import Preview
 from .pointer import Pointer
-from .prompt_layers import PromptLayers, new_points, new_shapes
+from .prompt_layers import PromptLayers, is_inside, new_points, new_shapes
 from .registry import registry
 from .tools import Tools
 
@@ -83,6 +84,7 @@ class Controller:
         self._canvas = LayerCanvas(self.labels, is_ours=labels is None)
         self.mailbox = Mailbox()
         self._annotator = Annotator(choice, self._canvas, self.mailbox)
+        self.hover: Hover = Hover(choice, self.mailbox)
         self.tools: Tools = Tools(viewer, self.points, self.shapes)
         self._add_layers()
         self._annotator.adopt(adopt(self._prompts.read({})))
@@ -205,6 +207,7 @@ class Controller:
     def set_model(self, choice: ModelChoice) -> None:
         """Go on with another model; pending prompts are answered again."""
         self._annotator.set_model(choice)
+        self.hover.turn_to(choice)
 
     def set_polarity(self, label: int) -> None:
         """Make the next points positive (1) or negative (0)."""
@@ -252,6 +255,7 @@ class Controller:
         self._is_closed = True
         registry.controllers.remove(self)
         self._disconnect()
+        self.hover.close()
         self._annotator.close()
         if self._take_down_bell is not None:
             self._take_down_bell()
@@ -287,7 +291,9 @@ class Controller:
         pairs: list[tuple[Any, Callable[..., None]]] = [
             (self.viewer.layers.events.removed, self._on_layer_removed),
             (self.image_layer.events.data, self._on_image_replaced),
+            (self.viewer.events.mouse_over_canvas, self._on_mouse_over_canvas),
             (annotator.mask_changed, self._on_mask_changed),
+            (self.hover.changed, self._on_mask_changed),
             (annotator.prompts_changed, self._on_prompts_changed),
         ]
         pairs += [(event, self._on_slice_changed) for event in (dims.current_step, dims.order, dims.ndisplay)]
@@ -303,7 +309,9 @@ class Controller:
     def _connect(self) -> None:
         for event, answer in self._connections():
             event.connect(answer)
-        self._pointer = Pointer(self.points, self.tools, self._on_point_pressed, self._on_point_released)
+        self._pointer = Pointer(
+            self.points, self.tools, self._on_point_pressed, self._on_point_released, self._on_hovered
+        )
         self._keys = Keys(self, (self.points, self.shapes, self.preview))
         registry.controllers.append(self)
 
@@ -355,6 +363,21 @@ class Controller:
         else:
             self._read_prompts(is_step=False)
 
+    def _on_hovered(self, position: NDArray[np.floating] | None) -> None:
+        """Show what a click at `position` would begin."""
+        embedding = None if position is None else self._annotator.embedding_to_begin_with
+        if position is None or embedding is None:
+            return self.hover.clear()
+        row = self._prompts.point_at(position)
+        places = self._places(row)
+        if places is None or row.named_object is not None or not is_inside(places, embedding.shape):
+            return self.hover.clear()
+        return self.hover.ask(embedding, tuple(places[0]))
+
+    def _on_mouse_over_canvas(self) -> None:
+        if not self.viewer.mouse_over_canvas:
+            self.hover.clear()
+
     def _on_prompt_data(self, event: Any) -> None:
         self._is_editing = str(event.action) not in FINISHED
         if not self._is_editing:
@@ -372,6 +395,7 @@ class Controller:
         if key == self._key:
             return
         self._key = key
+        self.hover.clear()
         if key is None:
             self._annotator.show(None, "Objects are outlined in 2D: turn off the 3D view.")
             return
@@ -407,7 +431,7 @@ class Controller:
     # What the annotator answers
 
     def _on_mask_changed(self) -> None:
-        self._preview.paint(self._annotator.pending_masks)
+        self._preview.paint(self._annotator.pending_masks, self.hover.mask)
 
     def _without_pressed(self, rows: Rows) -> Rows:
         """Leave out the point that napari will place itself."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from ..geometry import Box
     from ..masks import Mask
 
-ACTIVE, OTHER = 1, 2
-PREVIEW_COLOURS = {0: "transparent", ACTIVE: "#2aa8ff", OTHER: "#9a7bff", None: "transparent"}
+ACTIVE, OTHER, HOVER = 1, 2, 3
+PREVIEW_COLOURS = {0: "transparent", ACTIVE: "#2aa8ff", OTHER: "#9a7bff", HOVER: "#8fe3ff", None: "transparent"}
 
 
 class Preview:
@@ -60,19 +60,23 @@ class Preview:
             shift = np.subtract(self._image.data_to_world(offset), self._image.data_to_world(np.zeros(len(offset))))
             self.layer.translate = self._image.translate + np.linalg.solve(self._image.affine.linear_matrix, shift)
 
-    def paint(self, masks: Sequence[tuple[Mask, bool]]) -> None:
-        """Show these masks (mask, whether its object is the active one) and nothing else."""
+    def paint(self, masks: Sequence[tuple[Mask, bool]], hover: Mask | None = None) -> None:
+        """Show these masks (mask, whether its object is the active one), below them `hover`, and nothing else."""
         if self._key is None:
             return
         plane = SliceKey(self._key.displayed, tuple(None if at is None else 0 for at in self._key.index)).plane_of(
             self.layer.data
         )
-        old, self._painted = self._painted, [mask.bbox for mask, _ in masks if mask.area]
+        layers = [(mask, ACTIVE if is_active else OTHER) for mask, is_active in masks]
+        layers = sorted(layers, key=lambda pair: -pair[1])  # the active one on top
+        if hover is not None:
+            layers.insert(0, (hover, HOVER))
+        old, self._painted = self._painted, [mask.bbox for mask, _ in layers if mask.area]
         for row0, col0, row1, col1 in old:
             plane[row0:row1, col0:col1] = 0
-        for mask, is_active in sorted(masks, key=lambda pair: pair[1]):
+        for mask, value in layers:
             row0, col0, row1, col1 = mask.bbox
-            plane[row0:row1, col0:col1][mask.crop] = ACTIVE if is_active else OTHER
+            plane[row0:row1, col0:col1][mask.crop] = value
         for box in dict.fromkeys(old + self._painted):
             self._upload(plane, box)
 

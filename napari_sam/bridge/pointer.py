@@ -1,10 +1,12 @@
-"""The mouse over the points layer: a click is answered at the press, before napari places the point at the release."""
+"""The mouse over the points layer, where napari itself tells of nothing: before a click, and from press to release."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .tools import Tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +31,8 @@ class Pointer:
         Told where a point is about to be placed (d,), in the layer's coordinates.
     on_released
         Told that the press is over: with True just before napari places the point, with False if it will not.
+    on_hovered
+        Told where a click would place a point (d,), in the layer's coordinates; None if it would place none.
     """
 
     def __init__(
@@ -37,15 +41,18 @@ class Pointer:
         tools: Tools,
         on_pressed: Callable[[NDArray[np.floating]], None],
         on_released: Callable[[bool], None],
+        on_hovered: Callable[[NDArray[np.floating] | None], None],
     ) -> None:
         self._points, self._tools = points, tools
-        self._on_pressed, self._on_released = on_pressed, on_released
+        self._on_pressed, self._on_released, self._on_hovered = on_pressed, on_released, on_hovered
         self._is_pressed = False
         points.mouse_drag_callbacks.insert(0, self._on_drag)
+        points.mouse_move_callbacks.append(self._on_move)
 
     def stop(self) -> None:
         """Leave the layer alone."""
         self._points.mouse_drag_callbacks.remove(self._on_drag)
+        self._points.mouse_move_callbacks.remove(self._on_move)
 
     def let_go(self) -> None:
         """Take back the point that is pressed; the release may still place it."""
@@ -56,7 +63,12 @@ class Pointer:
             self._is_pressed = False
             self._on_released(is_placed)
 
+    def _on_move(self, layer: Points, event: Any) -> None:
+        is_ready = self._tools.current is Tool.POSITIVE and "Control" not in event.modifiers
+        self._on_hovered(layer.world_to_data(event.position) if is_ready else None)
+
     def _on_drag(self, layer: Points, event: Any) -> Iterator[None]:
+        self._on_hovered(None)
         if layer.mode != "add":
             return
         self._tools.prepare_click(event)

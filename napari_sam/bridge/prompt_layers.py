@@ -159,15 +159,18 @@ def _object_prompts(group: list[tuple[int, PromptRow, NDArray[np.floating]]]) ->
 
 def _problem(row: PromptRow, places: NDArray[np.floating], shape: tuple[int, int]) -> str:
     """Return why a row is left out, or nothing."""
-    last = np.array(shape) - 0.5
     if not (np.isfinite(places).all() and np.isfinite(row.data).all()):
         return "with a position that is not a number left out"
     if not row.is_point and row.kind not in CLOSED_SHAPES:
         return f"of type {row.kind} left out: draw a rectangle, an ellipse or a polygon"
     if row.is_point and polarity(row) is None:
         return "with a label other than 1 and 0 left out"
-    inside = (places.max(0) >= -0.5) & (places.min(0) <= last)
-    return "" if inside.all() else "outside the image left out"
+    return "" if is_inside(places, shape) else "outside the image left out"
+
+
+def is_inside(places: NDArray[np.floating], shape: tuple[int, int]) -> bool:
+    """Whether the box of `places` (n, 2) meets the pixels of a plane of `shape` (height, width)."""
+    return bool(((places.max(0) >= -0.5) & (places.min(0) <= np.array(shape) - 0.5)).all())
 
 
 def check_bindable(layer: Layer, kind: type[Layer], image: Image) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Labels
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QSize
-from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from ..bridge.chosen import ChosenImage
 from ..bridge.registry import open_controllers
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 NO_IMAGE = "Open an image to begin: drop a file into the window, or try File > Open Sample > Segment Anything."
 NOT_CHOSEN = "Choose an image to begin."
 WIDTH = 300
+HOVER = "Show the mask under the cursor before the click"
+TOO_SLOW = "Off by itself: this model takes too long to follow the hand. Tick it to have it all the same."
 OBSTACLES = {
     "commit": "nothing is outlined, click on an object first.",
     "clear": "there is no click and no box in this slice.",
@@ -63,6 +65,7 @@ class SegmentAnythingDock(QWidget):
         self._image = LayerPicker(self._images, "choose an image", offers_none=False)
         self._labels = LayerPicker(self._labels_layers, "new layer", offers_none=True)
         self._status, self._tools = StatusLine(), ToolBar()
+        self._hover = QCheckBox("Preview under the cursor")
         self._candidates, self._actions = CandidateStrip(), ActionBar()
         self._lay_out()
         self._connect_parts()
@@ -82,7 +85,7 @@ class SegmentAnythingDock(QWidget):
             form.addRow(name, picker)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
-        for part in (self._status, self._tools, QLabel("Candidates"), self._candidates, self._actions):
+        for part in (self._status, self._tools, self._hover, QLabel("Candidates"), self._candidates, self._actions):
             layout.addWidget(part)
         layout.addStretch()
         self.setMinimumWidth(260)
@@ -96,6 +99,7 @@ class SegmentAnythingDock(QWidget):
         self._status.cancelled.connect(self._on_cancelled)
         self._status.retried.connect(self._on_retried)
         self._tools.changed.connect(self._on_tool_picked)
+        self._hover.clicked.connect(self._on_hover_picked)
         self._candidates.chosen.connect(self._on_candidate_picked)
         self._actions.asked.connect(self._on_action_asked)
 
@@ -111,6 +115,7 @@ class SegmentAnythingDock(QWidget):
             (events.mask_changed, self._on_mask_changed),
             (events.failed, self._on_failed),
             (annotator.tools.changed, self._on_tool_changed),
+            (annotator.hover.switched, self._on_hover_switched),
         ]
 
     def _listen(self) -> None:
@@ -181,6 +186,10 @@ class SegmentAnythingDock(QWidget):
         if self._shown is not None:
             self._shown.tools.take(tool)
 
+    def _on_hover_picked(self, wanted: bool) -> None:
+        if self._shown is not None:
+            self._shown.hover.wanted = wanted
+
     def _on_candidate_picked(self, index: int) -> None:
         if self._shown is not None:
             self._shown.choose(index)
@@ -220,6 +229,13 @@ class SegmentAnythingDock(QWidget):
     def _on_tool_changed(self) -> None:
         self._tools.setValue(None if self._shown is None else self._shown.tools.current)
 
+    def _on_hover_switched(self) -> None:
+        hover = None if self._shown is None else self._shown.hover
+        self._hover.setEnabled(hover is not None)
+        self._hover.setChecked(hover is not None and hover.is_on)
+        is_off_by_itself = hover is not None and not hover.is_on and hover.wanted is None
+        self._hover.setToolTip(f"{HOVER}\n{TOO_SLOW}" if is_off_by_itself else HOVER)
+
     # What is shown
 
     def _show(self, annotator: Controller | None) -> None:
@@ -237,6 +253,7 @@ class SegmentAnythingDock(QWidget):
         self._show_status()
         self._show_candidates()
         self._on_tool_changed()
+        self._on_hover_switched()
 
     def _show_pickers(self) -> None:
         annotator = self._shown

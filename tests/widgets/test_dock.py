@@ -15,7 +15,7 @@ from napari.layers import Image
 from npe2 import PluginManager
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QPushButton
+from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton
 
 import napari_sam
 from napari_sam.bridge.controller import Controller
@@ -399,3 +399,20 @@ def test_a_viewer_can_go_while_an_image_is_encoded(
     predictor.may_encode.set()
     qtbot.waitUntil(lambda: len(registry.opened) == 0, timeout=WAIT)
     viewer.layers.clear()
+
+
+# The mask under the cursor
+
+
+def test_the_preview_under_the_cursor_is_a_box_to_tick(viewer: Viewer, open_dock: Opener, qtbot: QtBot) -> None:
+    widget = open_dock()
+    box = next(each for each in widget.findChildren(QCheckBox) if "cursor" in each.text())
+    assert not box.isEnabled()
+    new_image(viewer)
+    annotator = annotator_of(widget)
+    assert box.isEnabled()
+    assert box.isChecked()
+    box.click()
+    assert annotator.hover.wanted is False
+    annotator.hover.wanted = True
+    assert box.isChecked()

@@ -1,0 +1,122 @@
+"""The mask that a click would begin, asked while the mouse rests on the image; it takes part in nothing else.
+
+It has questions of its own: what is pending, its candidates, the history and `wait` never know of it.
+"""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+
+from .prompts import Prompts
+from .questions import Questions
+from .worker import Job, Mailbox, ModelChoice, Priority
+
+if TYPE_CHECKING:
+    from .embedding import ImageEmbedding
+    from .masks import Mask
+    from .predictor import Predictor
+
+SLOW = 1 / 15
+"""Seconds for one answer above which the preview stands still more than it follows the hand."""
+ENOUGH = 5
+"""Answers after which it is known how long they take; the first one warms the model up and does not count."""
+
+
+class Hover:
+    """Asks for the place under the cursor; of many places, the newest alone.
+
+    `wanted` is True or False where somebody said so, else None: then it is on unless the model proves too slow for it.
+
+    Parameters
+    ----------
+    choice
+        The model to ask; its worker is shared.
+    mailbox
+        Through which answers come to the main thread.
+    """
+
+    changed = Signal(description="another mask is shown under the cursor, or none")
+    switched = Signal(description="the preview was turned on or off")
+
+    def __init__(self, choice: ModelChoice, mailbox: Mailbox) -> None:
+        self._questions = Questions(choice, mailbox, self._on_settled, lambda: None, lambda _notice: None)
+        self._wanted: bool | None = None
+        self._seconds: list[float] = []
+        self._mask: Mask | None = None
+
+    @property
+    def wanted(self) -> bool | None:
+        """What was chosen; None leaves it to the speed of the model."""
+        return self._wanted
+
+    @wanted.setter
+    def wanted(self, wanted: bool | None) -> None:
+        self._wanted = wanted
+        if not self.is_on:
+            self.clear()
+        self.switched.emit()
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether answers of this model take too long to follow the hand."""
+        return len(self._seconds) > ENOUGH and median(self._seconds[1:]) > SLOW
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a mask is shown under the cursor."""
+        return not self.is_slow if self._wanted is None else self._wanted
+
+    @property
+    def mask(self) -> Mask | None:
+        """The mask under the cursor, None if there is none to show."""
+        return self._mask
+
+    def ask(self, embedding: ImageEmbedding, place: tuple[float, float]) -> None:
+        """Ask what a click at `place` (row, column) would begin; an earlier answer is shown until this one comes."""
+        prompts = Prompts([place], [1])
+
+        def work(predictor: Predictor, _job: Job) -> tuple[Mask, float]:
+            started = time.perf_counter()
+            result = predictor.decode(embedding, prompts)
+            mask = result.masks[result.best]
+            _ = mask.crop  # its pixels, made here, so that the main thread only paints them
+            return mask, time.perf_counter() - started
+
+        if self.is_on:
+            self._questions.ask("hover", Priority.DECODE, work, self._take, self._take)
+
+    def clear(self) -> None:
+        """Show nothing under the cursor any more."""
+        self._questions.drop("hover")
+        if self._mask is not None:
+            self._mask = None
+            self.changed.emit()
+
+    def turn_to(self, choice: ModelChoice) -> None:
+        """Ask another model from now on."""
+        self.clear()
+        self._seconds = []
+        self._questions.turn_to(choice)
+        self.switched.emit()
+
+    def close(self) -> None:
+        """Let the model go."""
+        self.clear()
+        self._questions.close()
+
+    def _take(self, answer: tuple[Mask, float]) -> None:
+        self._mask, seconds = answer
+        was_on = self.is_on
+        self._seconds = [*self._seconds[: 4 * ENOUGH], seconds]
+        self.changed.emit()
+        if self.is_on != was_on:
+            self.wanted = self._wanted  # which turns it off
+
+    def _on_settled(self, error: Exception | None) -> None:
+        """Show nothing where asking failed: the click itself will say what is wrong."""
+        if error is not None:
+            self.clear()

@@ -1,0 +1,188 @@
+"""The mask under the cursor: it shows what a click would begin, and takes part in nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from fakes import PATIENCE, FakePredictor, disk
+from mouse import Mouse
+from napari.components import ViewerModel
+
+import napari_sam
+from napari_sam.bridge.controller import Controller
+from napari_sam.bridge.mask_layer import HOVER
+from napari_sam.bridge.tools import Tool
+from napari_sam.hover import ENOUGH, SLOW
+from napari_sam.worker import ModelChoice
+
+SHAPE = (60, 90)
+
+
+@pytest.fixture
+def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
+    fake = FakePredictor()
+    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
+    return fake
+
+
+@pytest.fixture
+def annotator(predictor: FakePredictor) -> Iterator[Controller]:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros(SHAPE, np.uint8))
+    controller = napari_sam.annotate(viewer)
+    controller.wait(PATIENCE)
+    yield controller
+    controller.close()
+
+
+@pytest.fixture
+def mouse(annotator: Controller) -> Mouse:
+    return Mouse(annotator.viewer)
+
+
+def until(annotator: Controller, holds: Callable[[], bool]) -> None:
+    while not holds():
+        assert annotator.mailbox.wait(PATIENCE), "nothing came"
+
+
+def hover(annotator: Controller, mouse: Mouse, place: tuple[float, float]) -> None:
+    mouse.move(place)
+    until(annotator, lambda: annotator.hover.mask is not None)
+
+
+def under_cursor(annotator: Controller) -> np.ndarray:
+    return annotator.preview.data == HOVER
+
+
+def test_the_mask_under_the_cursor_shows_before_the_click(annotator: Controller, mouse: Mouse) -> None:
+    hover(annotator, mouse, (20, 30))
+    assert (under_cursor(annotator) == disk(SHAPE, np.array([(20, 30)]), 16)).all()
+
+
+def test_it_is_no_candidate_no_step_and_nothing_to_commit_or_to_wait_for(
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor
+) -> None:
+    hover(annotator, mouse, (20, 30))
+    assert annotator.candidates == ()
+    assert not annotator.can_undo
+    assert not annotator.has_pending
+    annotator.commit()
+    assert not annotator.labels.data.any()
+    predictor.may_decode.clear()
+    mouse.move((30, 30))
+    annotator.wait(0.05)
+    predictor.may_decode.set()
+
+
+def test_the_newest_place_wins_and_older_answers_are_shown_meanwhile(
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor
+) -> None:
+    predictor.may_decode.clear()
+    for col in range(20, 60):
+        mouse.move((20, col))
+    predictor.may_decode.set()
+    until(annotator, lambda: under_cursor(annotator)[20, 59 + 15])
+    assert len(predictor.asked) <= 2
+
+
+@pytest.mark.parametrize("how", ["click", "leave", "tool", "off", "outside"])
+def test_it_goes(annotator: Controller, mouse: Mouse, how: str) -> None:
+    hover(annotator, mouse, (20, 30))
+    annotator.viewer.mouse_over_canvas = True
+    if how == "click":
+        mouse.click((20, 30))
+        annotator.wait(PATIENCE)
+    elif how == "leave":
+        annotator.viewer.mouse_over_canvas = False
+    elif how == "tool":
+        annotator.tools.take(Tool.NEGATIVE)
+        mouse.move((20, 31))
+    elif how == "off":
+        annotator.hover.wanted = False
+    else:
+        mouse.move((-20, 30))
+    assert not under_cursor(annotator).any()
+
+
+def test_nothing_is_asked_while_an_object_is_pending(
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor
+) -> None:
+    mouse.click((20, 30))
+    annotator.wait(PATIENCE)
+    asked, before = len(predictor.asked), annotator.preview.data.copy()
+    mouse.move((40, 60))
+    annotator.wait(PATIENCE)
+    assert len(predictor.asked) == asked
+    assert (annotator.preview.data == before).all()
+    annotator.commit()
+    hover(annotator, mouse, (40, 60))
+
+
+def test_a_slice_that_is_left_takes_its_mask_along(predictor: FakePredictor) -> None:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((3, *SHAPE), np.uint8))
+    annotator = napari_sam.annotate(viewer)
+    annotator.wait(PATIENCE)
+    mouse = Mouse(viewer)
+    hover(annotator, mouse, (20, 30))
+    viewer.dims.set_current_step(0, 2)
+    assert not annotator.preview.data.any()
+    annotator.close()
+
+
+def test_a_model_too_slow_to_follow_turns_it_off_unless_it_is_wanted(
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(np.arange(0, 1000, 2 * SLOW))
+    monkeypatch.setattr("napari_sam.hover.time.perf_counter", lambda: next(clock))
+    switched: list[bool] = []
+    annotator.hover.switched.connect(lambda: switched.append(annotator.hover.is_on))
+    for col in range(ENOUGH + 1):
+        assert annotator.hover.is_on
+        annotator.hover.clear()
+        hover(annotator, mouse, (20, col + 20)) if col < ENOUGH else mouse.move((20, 40))
+    until(annotator, lambda: not annotator.hover.is_on)
+    assert switched == [False]
+    assert not under_cursor(annotator).any()
+    annotator.hover.wanted = True
+    hover(annotator, mouse, (20, 50))
+    annotator.hover.wanted = None
+    annotator.set_model(ModelChoice("mobile_sam"))
+    assert annotator.hover.is_on
+
+
+def test_a_failure_under_the_cursor_shows_nothing_and_is_no_failure(
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hover(annotator, mouse, (20, 30))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(predictor, "decode", fail)
+    mouse.move((20, 31))
+    until(annotator, lambda: annotator.hover.mask is None)
+    annotator.wait(PATIENCE)
+    assert not annotator.preview.data.any()
+
+
+def test_it_works_after_a_model_that_could_not_be_loaded_is_tried_again(
+    predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros(SHAPE, np.uint8))
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(ModelChoice, "load", fail)
+    annotator = napari_sam.annotate(viewer)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        annotator.wait(PATIENCE)
+    monkeypatch.setattr(ModelChoice, "load", lambda *_: predictor)
+    annotator.set_model(annotator.choice)
+    annotator.wait(PATIENCE)
+    hover(annotator, Mouse(viewer), (20, 30))
+    annotator.close()
