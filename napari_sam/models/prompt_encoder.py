@@ -123,8 +123,9 @@ class PromptEncoder(nn.Module):
     def _positions(self, places: Tensor, grid: tuple[int, int]) -> Tensor:
         """Encode input pixels (..., 2); 0.5 brings the centre of the first pixel to its place in the unit square."""
         height, width = grid
-        size = torch.tensor([width, height], device=places.device) * EMBEDDING_STRIDE
-        encoded: Tensor = self.pe_layer((places + 0.5) / size)
+        x, y = (places + 0.5).unbind(-1)  # sizes stay plain numbers: a tensor of them would be a copy to the device
+        shares = torch.stack([x / (width * EMBEDDING_STRIDE), y / (height * EMBEDDING_STRIDE)], dim=-1)
+        encoded: Tensor = self.pe_layer(shares)
         return encoded
 
     def _no_mask(self, grid: tuple[int, int]) -> Tensor:
