@@ -91,12 +91,12 @@ def _check_pickles(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         _check_sizes(path, entries)
+        if any(entry.filename.endswith(f"/{TORCHSCRIPT}") for entry in entries):
+            raise CheckpointError(
+                f"{path} was not opened: it is a TorchScript program, which could run code. Save its state dict "
+                "alone, on the machine that made it"
+            )
         for entry in entries:
-            if entry.filename.endswith(f"/{TORCHSCRIPT}"):
-                raise CheckpointError(
-                    f"{path} was not opened: it is a TorchScript program, which could run code. Save its state dict "
-                    "alone, on the machine that made it"
-                )
             if entry.filename.endswith("/data.pkl"):
                 with archive.open(entry) as file:
                     _check_names(path, _asked_for(file))
