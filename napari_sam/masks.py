@@ -74,6 +74,15 @@ class Mask:
         full[row0:row1, col0:col1] = self.crop
         return full if dtype is None else full.astype(dtype, copy=False)
 
+    def logits_at(self, points: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return the logit (n,) at each image point (n, 2); what the mask's region does not hold is surely outside."""
+        rows, cols = (
+            linear_taps(self.frame.low_coordinates(points[:, axis], axis), self.frame.low_size) for axis in (0, 1)
+        )
+        cells = self.logits[rows.indices[:, :, None], cols.indices[:, None, :]]
+        values = np.einsum("nr,nrc,nc->n", rows.weights, cells, cols.weights)
+        return np.where(self.frame.holds(points), values, np.float32(-CERTAIN))
+
     def is_cut_off(self) -> bool:
         """Whether the mask runs into a border of its region that is not a border of the image."""
         height, width = (-(-side // LOW_RESOLUTION_STRIDE) for side in self.frame.resized)
@@ -103,7 +112,7 @@ class MaskResult:
     """The answer to one object's prompts: its candidates in the decoder's order.
 
     `scores` is (n,) float32: the predicted IoU; where several regions were asked, lowered for a mask that an inner
-    border of its region cuts off.
+    border of its region cuts off or that contradicts points.
     """
 
     masks: tuple[Mask, ...]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from .answers import choose, within_box
 from .checkpoints import load_sam
 from .embedding import ImageEmbedding, RegionEmbedding
 from .embedding_cache import key_of
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PROMPTS_PER_PASS = 32
-CUT_OFF_PENALTY = 0.15
-"""Taken from the score of a mask that its region cuts off: a larger region shows the object whole."""
 
 
 def load_predictor(
@@ -124,6 +123,7 @@ class _Query:
     """One object's prompts put to one region; queries of the same `kind` can be answered in one pass."""
 
     owner: int
+    prompts: Prompts
     region: RegionEmbedding
     points: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -257,7 +257,7 @@ class Predictor:
                 part = batch[start : start + PROMPTS_PER_PASS]
                 for query, answer in zip(part, self._answer(part), strict=True):
                     answers[query.owner].append(answer)
-        return [_choose(answer) for answer in answers]
+        return [choose(answer, one) for answer, one in zip(answers, objects, strict=True)]
 
     def _encode(
         self,
@@ -334,10 +334,12 @@ class Predictor:
             )
         offset = self.profile.logit_offsets[queries[0].multimask]
         all_logits, all_scores = (logits.float() - offset).cpu().numpy(), scores.float().cpu().numpy()
-        return [
-            [(Mask(values, region.frame), float(score)) for values, score in zip(*one, strict=True)]
-            for region, *one in zip(regions, all_logits, all_scores, strict=True)
-        ]
+        answers = []
+        for query, own_logits, own_scores in zip(queries, all_logits, all_scores, strict=True):
+            frame = query.region.frame
+            kept = within_box(own_logits, frame, query.prompts) if self.profile.masks_within_boxes else own_logits
+            answers.append([(Mask(one, frame), float(score)) for one, score in zip(kept, own_scores, strict=True)])
+        return answers
 
     def _check_ours(self, embedding: ImageEmbedding) -> None:
         if embedding.model != self.fingerprint:
@@ -389,6 +391,7 @@ def _query(prompts: Prompts, region: RegionEmbedding, box: NDArray[np.float64], 
     logits = None if mask is None else mask.logits_in(frame) if isinstance(mask, Mask) else logits_of(mask, frame)
     return _Query(
         owner=owner,
+        prompts=prompts,
         region=region,
         points=frame.to_input(prompts.points[seen]),
         labels=prompts.labels[seen],
@@ -422,15 +425,3 @@ def _check_mask(mask: MaskPrompt, shape: tuple[int, int]) -> None:
         raise PromptError(
             f"a mask prompt of an image of {mask.shape} on one of {shape}: give a mask of this image, of its shape"
         )
-
-
-def _choose(answers: list[list[tuple[Mask, float]]]) -> MaskResult:
-    """Take each candidate from the region that is surest of it; the decoder's order of candidates stays."""
-    masks, scores = [], []
-    penalty = CUT_OFF_PENALTY if len(answers) > 1 else 0.0  # one region alone: the decoder's own scores
-    for candidates in zip(*answers, strict=True):
-        rated = [(score - penalty * mask.is_cut_off(), mask) for mask, score in candidates]
-        score, mask = max(rated, key=lambda pair: pair[0])
-        masks.append(mask)
-        scores.append(score)
-    return MaskResult(tuple(masks), np.array(scores, np.float32))

@@ -14,8 +14,9 @@ from toys import CROP_SIDES, make_predictor, picture, toy_state
 
 import napari_sam
 from napari_sam import Cancelled, DeviceError, ImageError, MaskResult, Predictor, PromptError, Prompts
+from napari_sam.answers import CONTRADICTION_PENALTY, CUT_OFF_PENALTY
 from napari_sam.masks import CERTAIN
-from napari_sam.predictor import CUT_OFF_PENALTY, PROMPTS_PER_PASS
+from napari_sam.predictor import PROMPTS_PER_PASS
 
 SHAPE = (90, 130)
 LEFT, RIGHT = (0, 0, 90, 70), (20, 60, 80, 130)
@@ -480,9 +481,13 @@ def test_each_candidate_comes_from_the_region_that_is_surest(published: Predicto
     apart = [published.decode(each, click) for each in (embedding, part)]
     together = published.decode(embedding.merge(part), click)
     for index, mask in enumerate(together.masks):
-        scores = {answer.masks[index].region: answer.scores[index] for answer in apart}
-        if apart[1].masks[index].is_cut_off():
-            scores[RIGHT] -= CUT_OFF_PENALTY
+        candidates = [(answer.masks[index], answer.scores[index]) for answer in apart]
+        scores = {
+            one.region: score
+            - CUT_OFF_PENALTY * one.is_cut_off()
+            - CONTRADICTION_PENALTY * (one.logits_at(click.points)[0] <= 0)
+            for one, score in candidates
+        }
         assert mask.region == max(scores, key=lambda region: scores[region])
         assert together.scores[index] == pytest.approx(scores[mask.region], abs=1e-5)
         source = apart[[embedding.boxes[0], RIGHT].index(mask.region)]

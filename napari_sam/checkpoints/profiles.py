@@ -38,7 +38,13 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile("micro_sam", 1024, stretch="minmax"),
         Profile("vit", 224, mean=GREY, std=GREY, resize="square"),
-        Profile("default", 256, crop_sides=DEFAULT_CROP_SIDES, logit_offsets=DEFAULT_LOGIT_OFFSETS),
+        Profile(
+            "default",
+            256,
+            crop_sides=DEFAULT_CROP_SIDES,
+            logit_offsets=DEFAULT_LOGIT_OFFSETS,
+            masks_within_boxes=True,
+        ),
     )
 }
 """The profiles by name; their image size is that of the published networks."""
@@ -101,7 +107,7 @@ def parse_profile(table: Mapping[str, Any], where: str, name: str) -> ProfileCho
     ----------
     table
         Any of `name`, `base`, `image_size`, `mean`, `std`, `stretch`, `resize`, `interpolation`, `prompts`,
-        `crop_sides`, `logit_offsets`, `licence`, `source`, `citation`.
+        `crop_sides`, `logit_offsets`, `masks_within_boxes`, `licence`, `source`, `citation`.
     where
         What to call the table in messages.
     name
@@ -136,6 +142,8 @@ def _checked(key: str, value: Any, where: str) -> Any:
         return tuple(_one_of(get_args(Kind), each, key, where) for each in given)
     if key == "name":
         return _word(key, value, where)
+    if key == "masks_within_boxes":
+        return _one_of((False, True), value, key, where)
     if key == "image_size":
         return _whole_number(key, value, where, 16, 4096)
     if key == "crop_sides":
