@@ -1,4 +1,4 @@
-"""The console command: `napari-sam segment IMAGE --point 120,80 --out mask.tif`, `napari-sam cache`."""
+"""The console command: `napari-sam segment IMAGE --point 120,80 --out mask.tif`, `napari-sam cache`, `... train`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from . import embedding_cache
 from .errors import ImageError, NapariSamError
 from .outline import outlined
 from .prompts import Prompts
+from .training import command as training
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -190,6 +191,12 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("segment", help="outline one object of an image file", description=segment.__doc__)
     )
     _add_cache(commands.add_parser("cache", help="what is stored of encoded images", description=cache.__doc__))
+    formatter = argparse.RawDescriptionHelpFormatter
+    training.add_options(
+        commands.add_parser(
+            "train", help="train on your own pictures", description=training.DESCRIPTION, formatter_class=formatter
+        )
+    )
     return parser
 
 

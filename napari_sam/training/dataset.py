@@ -17,6 +17,7 @@ from skimage import io
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from napari_sam.errors import ImageError
 from napari_sam.image_input import read_picture, resolve_rule
 from napari_sam.training.collage import pasted, textured
 from napari_sam.training.crops import CropRule, Picture, Sample, as_picture, random_sample
@@ -33,20 +34,22 @@ TEXTURED, PASTED = 0.25, 0.3  # shares, among made pictures, of those that real 
 
 
 class Trainset:
-    """A folder with manifest.json, images/ and masks/, read when asked for and then kept.
+    """A folder of pictures and masks, read when asked for and then kept.
 
     Parameters
     ----------
     folder
-        Its manifest's entries name `image` and `mask` (uint16 ids), `dataset`, `modality`, `independence_group`, and
-        whether all objects are marked (`complete`).
+        With images/ and masks/, whose files have the same names but for the ending; a mask gives each object its own
+        whole number, 0 is background. Or with a manifest.json: its `entries` name `image` and `mask`, `dataset`,
+        `modality`, `independence_group` (what is held aside together, say all slices of a patient), and whether all
+        objects are marked (`complete`).
     aside
         About which share of the independence groups of each data set is held aside; at least one of four or more.
     """
 
     def __init__(self, folder: Path, aside: float = 0.1) -> None:
         self.folder = Path(folder)
-        entries: list[Entry] = json.loads((self.folder / "manifest.json").read_text())["entries"]
+        entries = _entries(self.folder)
         self.held_aside_groups = _groups_aside(entries, aside)
         self.held_aside = [e for e in entries if e["independence_group"] in self.held_aside_groups]
         self.entries = [e for e in entries if e["independence_group"] not in self.held_aside_groups]
@@ -76,12 +79,33 @@ class Trainset:
             rule = resolve_rule(image)
             rgb = read_picture(image, rule, (0, 0, *rule.shape))
             mask = io.imread(self.folder / entry["mask"]).astype(np.int32)
+            if mask.shape != rule.shape:
+                raise ImageError(f"mask {entry['mask']} is {mask.shape}, its image {rule.shape}: they must agree")
             self._kept[name] = as_picture(rgb, mask[None], bool(entry.get("complete", True)))
         return self._kept[name]
 
     def random_picture(self, rng: np.random.Generator) -> Picture:
         """Return one that is not held aside."""
         return self.picture(self.entries[int(rng.choice(len(self.entries), p=self.weights))])
+
+
+def _entries(folder: Path) -> list[Entry]:
+    """Return what the manifest lists, or the pairs of files."""
+    manifest = folder / "manifest.json"
+    if manifest.exists():
+        entries: list[Entry] = json.loads(manifest.read_text())["entries"]
+        return entries
+    masks = {path.stem: path for path in sorted((folder / "masks").glob("*.*"))}
+    pairs = [(path, masks.get(path.stem)) for path in sorted((folder / "images").glob("*.*"))]
+    if not pairs:
+        raise ImageError(f"{folder} has neither manifest.json nor images/ with files in it: name another folder")
+    if alone := [path.name for path, mask in pairs if mask is None]:
+        raise ImageError(f"no mask for {alone[0]} in {folder / 'masks'}: add one, or take the image out")
+    about = {"dataset": folder.name, "modality": ""}
+    return [
+        about | {"name": path.stem, "image": path, "mask": mask, "independence_group": path.stem}
+        for path, mask in pairs
+    ]
 
 
 def _groups_aside(entries: list[Entry], aside: float) -> set[str]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from napari_sam.errors import CheckpointError
 from napari_sam.models.sam import build_sam
 from napari_sam.models.specs import SPECS
 from napari_sam.training.checkpoint import FILE
+
+if TYPE_CHECKING:
+    from napari_sam.checkpoints import LoadedCheckpoint
 
 
 def export_run(run: Path, target: Path, spec: str, **about: str) -> Path:
@@ -50,25 +55,48 @@ def export_weights(weights: dict[str, Tensor], target: Path, spec: str, **about:
     return target
 
 
-def start_from(path: Path, networks: nn.Module) -> None:
-    """Load what a run starts from: an exported file into `networks.sam`, or another run's state.pt, its head included.
+def start_from(source: Path | str, networks: nn.Module) -> None:
+    """Load what a run starts from: a checkpoint into `networks.sam`, or another run's state.pt, its head included.
 
-    Details, which may be new, are left as they are where the file has none.
+    Details, which may be new, are left as they are where the weights have none.
 
     Raises
     ------
+    CheckpointError
+        There is no such checkpoint.
     RuntimeError
         The weights do not fit the spec.
     """
-    if Path(path).suffix == ".pt":
-        target, weights = networks, torch.load(path, map_location="cpu", weights_only=True)["networks"]
-    else:
-        from safetensors.torch import load_file
-
-        target, weights = networks.get_submodule("sam"), load_file(path)
-    missing, unexpected = target.load_state_dict(weights, strict=False)
+    target, weights = networks.get_submodule("sam"), None
+    if Path(source).name == FILE:
+        target, weights = networks, torch.load(source, map_location="cpu", weights_only=True)["networks"]
+    missing, unexpected = target.load_state_dict(weights or _checkpoint(source).sam.state_dict(), strict=False)
     if unexpected or any(".details." not in name for name in missing):
-        raise RuntimeError(f"{path} does not fit: missing {missing}, unexpected {unexpected}")
+        raise RuntimeError(f"{source} does not fit: missing {missing}, unexpected {unexpected}")
+
+
+def spec_of(source: Path | str | None) -> str:
+    """Return the architecture of what a run starts from; that of the default model for None or a run's state.pt.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such checkpoint, or its architecture is none of those that can be trained.
+    """
+    if source is None or Path(source).name == FILE:
+        return "default"
+    spec = _checkpoint(source).spec
+    if SPECS.get(spec.name) != spec:
+        raise CheckpointError(
+            f"{source}: {spec.name} is no architecture that can be trained: choose {', '.join(SPECS)}"
+        )
+    return spec.name
+
+
+def _checkpoint(source: Path | str) -> LoadedCheckpoint:
+    from napari_sam.checkpoints import load_sam  # here: training alone must do without its libraries
+
+    return load_sam(source)
 
 
 def load_weights(path: Path, network: nn.Module) -> dict[str, str]:

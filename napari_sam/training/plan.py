@@ -18,7 +18,7 @@ class TrainingPlan:
     out
         Folder of the run: checkpoints, log, learning curve.
     trainset
-        Folder of real pictures with manifest.json, or None for drawn ones alone.
+        Folder of real pictures, see `Trainset`, or None for drawn ones alone.
     minutes
         Wall time of the whole run, over all its resumptions; the learning rate falls along it.
     steps
@@ -26,7 +26,7 @@ class TrainingPlan:
     spec
         Architecture, a key of `napari_sam.models.specs.SPECS`.
     weights
-        Exported file or another run's state.pt to start from; what a fresh network must learn first is then left out.
+        Model, checkpoint or another run's state.pt to start from; what a fresh network must learn first is then left out.
     resume
         Take up the run in `out` if there is one.
     images, objects
@@ -52,7 +52,7 @@ class TrainingPlan:
     minutes: float = 60.0
     steps: int | None = None
     spec: str = "default"
-    weights: Path | None = None
+    weights: Path | str | None = None
     resume: bool = False
     images: int = 8
     objects: int = 5

@@ -9,6 +9,7 @@ import pytest
 import torch
 from skimage import io
 
+from napari_sam.errors import ImageError
 from napari_sam.training.crops import CropRule
 from napari_sam.training.dataset import Batches, Trainset
 from napari_sam.training.dense import dense_loss, dense_target
@@ -99,3 +100,29 @@ def test_dense_loss_falls_to_nothing_for_the_right_answer():
     answer[:, :2] = 40 * answer[:, :2] - 20
     assert dense_loss(answer, target) < 1e-6
     assert dense_loss(torch.zeros_like(answer), target) > 0.5
+
+
+def test_a_folder_of_pairs_needs_no_manifest(folder, tmp_path):
+    pairs = tmp_path / "pairs"
+    for kind, ending in (("images", "png"), ("masks", "tif")):
+        (pairs / kind).mkdir(parents=True)
+        for index in range(6):
+            (folder / f"{index}.{ending}").rename(pairs / kind / f"{index}.{ending}")
+    trainset = Trainset(pairs)
+    assert len(trainset.entries) + len(trainset.held_aside) == 6
+    assert len(trainset.random_picture(np.random.default_rng(0)).boxes) == 2
+    (pairs / "masks" / "3.tif").unlink()
+    with pytest.raises(ImageError, match=r"no mask for 3\.png"):
+        Trainset(pairs)
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path):
+    with pytest.raises(ImageError, match="neither manifest.json nor images/"):
+        Trainset(tmp_path)
+
+
+def test_a_mask_of_another_size_is_refused(folder):
+    trainset = Trainset(folder)
+    io.imsave(folder / trainset.entries[0]["mask"], np.ones((80, 80), np.uint16), check_contrast=False)
+    with pytest.raises(ImageError, match=r"is \(80, 80\), its image \(80, 90\)"):
+        trainset.picture(trainset.entries[0])

@@ -7,11 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+import napari_sam
 from napari_sam.models.sam import build_sam
 from napari_sam.models.specs import SPECS
 from napari_sam.training import TrainingPlan, train
+from napari_sam.training.__main__ import main
 from napari_sam.training.checkpoint import FILE, Average
-from napari_sam.training.export import export_run, load_weights
+from napari_sam.training.export import export_run, load_weights, start_from
+from napari_sam.training.loop import Networks
 from napari_sam.training.rounds import random_course
 from napari_sam.training.team import Team
 
@@ -107,3 +110,25 @@ def test_a_young_network_gets_two_rounds_at_most():
     rng = np.random.default_rng(0)
     assert max(random_course(rng, young=True).rounds for _ in range(50)) == 2
     assert max(random_course(rng, young=False).rounds for _ in range(50)) == 6
+
+
+def test_the_command_fine_tunes_what_it_exported(plan, tmp_path, capsys):
+    path = export_run(train(plan), tmp_path / "toy.safetensors", TOY)
+    shared = ["--steps", "1", "--images", "1", "--processes", "0"]
+    main(["--out", str(tmp_path / "tuned"), "--weights", str(path), *shared])
+    written = tmp_path / "tuned" / "weights.safetensors"
+    assert str(written) in capsys.readouterr().out
+    assert napari_sam.load_predictor(written, device="cpu").name == "weights.safetensors"
+
+
+def test_weights_of_another_architecture_are_refused(plan, tmp_path):
+    path = export_run(train(plan), tmp_path / "toy.safetensors", TOY)
+    with pytest.raises(RuntimeError, match="does not fit"):
+        start_from(path, Networks("toy_vit"))
+
+
+def test_details_may_be_added_to_a_model_without(plan):
+    run = train(plan)
+    networks = Networks("toy_details")
+    start_from(run / FILE, networks)
+    assert not any(value.any() for value in networks.sam.image_encoder.details.parameters())

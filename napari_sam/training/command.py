@@ -1,0 +1,55 @@
+"""The command that trains: `napari-sam train`, or `python -m napari_sam.training` where only torch is installed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_sam.training.plan import TrainingPlan
+
+if TYPE_CHECKING:
+    import argparse
+
+DESCRIPTION = """Train a model on your own pictures, or go on with one.
+
+FOLDER holds images/ and masks/ with files of the same names, a mask giving each object its own whole number; or a
+manifest.json that lists them. The weights are written to RUN/weights.safetensors, which can be chosen as a model in the
+viewer, and the learning curve to RUN/curve.png. A run that was interrupted goes on with --resume."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options to a parser, whose result `run` takes."""
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add("--trainset", type=Path, metavar="FOLDER", help="your pictures; else drawn ones only")
+    add("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    add("--weights", metavar="MODEL", help="what to start from: a model's name, a checkpoint, or a run's state.pt")
+    add("--spec", help="architecture, where nothing is started from (default: that of the default model)")
+    add("--minutes", type=float, default=60.0, help="wall time of the whole run (default: %(default)g)")
+    add("--steps", type=int, help="this many steps instead")
+    add("--learning-rate", type=float, default=6e-4, help="at its highest (default: %(default)g)")
+    add("--drawn", type=float, default=0.5, help="share of made pictures beside your own (default: %(default)g)")
+    add("--images", type=int, default=8, help="images in a batch (default: %(default)s)")
+    add("--threads", type=int, default=0, help="CPU threads (default: as torch chooses)")
+    add(
+        "--together", type=int, default=1, help="processes of one thread each, instead of threads: faster on a busy CPU"
+    )
+    add("--processes", type=int, default=1, help="processes that make the batches; on a GPU, all cores but one")
+    add("--seed", type=int, default=0)
+    add("--resume", action="store_true", help="take up the run in the folder")
+    add("--export-only", action="store_true", help="write the weights of the run as it is")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, export to `weights.safetensors` in the run's folder, and say where that is."""
+    from napari_sam.training.export import export_run, spec_of
+    from napari_sam.training.loop import train
+
+    chosen = {name: value for name, value in vars(options).items() if name in TrainingPlan.__dataclass_fields__}
+    chosen["spec"] = options.spec or spec_of(options.weights)
+    plan = TrainingPlan(**chosen)
+    if not options.export_only:
+        train(plan)
+    written = export_run(plan.out, plan.out / "weights.safetensors", plan.spec)
+    sys.stdout.write(f"{written}\n")
