@@ -26,7 +26,7 @@ class TrainingPlan:
     spec
         Architecture, a key of `napari_sam.models.specs.SPECS`.
     weights
-        Model, checkpoint or another run's state.pt to start from; what a fresh network must learn first is then left out.
+        Model, checkpoint or another run's state.pt to start from: what a fresh network learns first is left out.
     resume
         Take up the run in `out` if there is one.
     images, objects
