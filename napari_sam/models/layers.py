@@ -83,11 +83,14 @@ def split_windows(x: Tensor, window: int) -> Tensor:
 
 
 def join_windows(windows: Tensor, height: int, width: int) -> Tensor:
-    """Undo `split_windows`: (B * windows, window, window, C) back to (B, height, width, C), what was added cut off."""
-    side, channels = windows.shape[1], windows.shape[-1]
-    rows, columns = -(-height // side), -(-width // side)
-    x = windows.view(-1, rows, columns, side, side, channels).transpose(2, 3)
-    x = x.reshape(-1, rows * side, columns * side, channels)
+    """Undo `split_windows`: (B * windows, window, window, C) back to (B, height, width, C), what was added cut off.
+
+    Windows may be less high than wide: those of a band whose further rows nobody computed.
+    """
+    _, high, wide, channels = windows.shape
+    rows, columns = -(-height // high), -(-width // wide)
+    x = windows.view(-1, rows, columns, high, wide, channels).transpose(2, 3)
+    x = x.reshape(-1, rows * high, columns * wide, channels)
     return x[:, :height, :width]
 
 
@@ -111,7 +114,8 @@ class RelativeAttention(nn.Module):
     The bias of a query towards a key is `q . rel_pos_h[dy] + q . rel_pos_w[dx]`. It depends on the query, so there is
     no table to look up; at 64 x 64 tokens all of it is larger than the rest of the encoder together. Queries are
     therefore answered in groups of whole rows, about `query_chunk` tokens each, and only one group's bias exists at a
-    time.
+    time. On the CPU it is one head's as well: at 4 MB it stays in the cache between being written and being read, which
+    makes the attention twice as fast (measured: 64 to 4096 queries, 1 to 16 heads).
     """
 
     query_chunk = 256
@@ -125,23 +129,59 @@ class RelativeAttention(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * size - 1, width // heads))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, H, W, C) to (B, H, W, C)."""
+        """Let all tokens (B, H, W, C) see each other; the result has the same shape."""
         batch, height, width, channels = x.shape
-        qkv = self.qkv(x).view(batch, height * width, 3, self.heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, H * W, channels of a head)
+        weights, biases = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
+        # One at a time and with each head's together: allocations that large come fresh from the system every time.
+        q, k, v = (self._by_head(F.linear(x, *each)) for each in zip(weights, biases, strict=True))
         table_h, table_w = relative_table(self.rel_pos_h, height), relative_table(self.rel_pos_w, width)
+        at_once = 1 if x.device.type == "cpu" else self.heads
         rows = max(1, self.query_chunk // width)
-        parts = []
-        for top in range(0, height, rows):
-            queries = q[:, :, top * width : (top + rows) * width]
-            bias = decomposed_bias(queries, table_h[top : top + rows], table_w)
-            parts.append(F.scaled_dot_product_attention(queries, k, v, attn_mask=bias))
-        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        projected: Tensor = self.proj(out.transpose(1, 2).reshape(batch, height, width, channels))
+        buffer = _bias_buffer(q, batch * at_once * min(rows, height) * width * height * width)
+        out = []
+        for head in range(0, self.heads, at_once):
+            some = slice(head, head + at_once)
+            for top in range(0, height, rows):
+                queries = q[:, some, top * width : (top + rows) * width]
+                bias = decomposed_bias(queries, table_h[top : top + rows], table_w, buffer)
+                out.append(F.scaled_dot_product_attention(queries, k[:, some], v[:, some], attn_mask=bias))
+        attended = torch.cat(out, dim=2).view(batch, -1, at_once, height * width, channels // self.heads)
+        return self._projected(attended.flatten(1, 2), height, width)
+
+    def in_windows(self, x: Tensor, window: int) -> Tensor:
+        """Let the tokens of each square of `window` tokens see each other; (B, H, W, C) to the same.
+
+        Where the grid ends within a window, the window goes on with tokens of zeros, which take part as keys and
+        values: so it was when the published weights were trained. As such they are the bias of the layer, and as
+        queries nobody asks for them, so nothing is computed for them.
+        """
+        _, height, width, channels = x.shape
+        qkv = split_windows(F.linear(x, self.qkv.weight), window) + self.qkv.bias
+        q, k, v = qkv.reshape(len(qkv), window * window, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        rows = min(height, window)  # of a band that is less high than a window, the rows that there are
+        q = q[:, :, : rows * window]
+        table_h, table_w = relative_table(self.rel_pos_h, window), relative_table(self.rel_pos_w, window)
+        bias = decomposed_bias(q, table_h[:rows], table_w, _bias_buffer(q, q[..., 0].numel() * window * window))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        joined = join_windows(out.transpose(1, 2).reshape(-1, rows, window, channels), height, width)
+        projected: Tensor = self.proj(joined)
+        return projected
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """Bring (B, H, W, C) to (B, heads, H * W, C / heads), contiguous."""
+        return x.view(len(x), -1, self.heads, x.shape[-1] // self.heads).transpose(1, 2).contiguous()
+
+    def _projected(self, attended: Tensor, height: int, width: int) -> Tensor:
+        projected: Tensor = self.proj(attended.transpose(1, 2).reshape(len(attended), height, width, -1))
         return projected
 
 
-def decomposed_bias(queries: Tensor, table_h: Tensor, table_w: Tensor) -> Tensor:
+def _bias_buffer(like: Tensor, size: int) -> Tensor | None:
+    """Return memory for biases one after the other, None where a gradient will want all of them."""
+    return None if torch.is_grad_enabled() else like.new_empty(size)
+
+
+def decomposed_bias(queries: Tensor, table_h: Tensor, table_w: Tensor, buffer: Tensor | None = None) -> Tensor:
     """Return the bias (B, heads, rows * W, H * W) of whole rows of queries.
 
     Parameters
@@ -152,6 +192,8 @@ def decomposed_bias(queries: Tensor, table_h: Tensor, table_w: Tensor) -> Tensor
         (rows, H, C): the part of the row table that belongs to these queries.
     table_w
         (W, W, C): the column table.
+    buffer
+        Flat memory to write the bias into; None allocates it.
     """
     batch, heads, count, channels = queries.shape
     rows, width = table_h.shape[0], table_w.shape[0]
@@ -159,5 +201,7 @@ def decomposed_bias(queries: Tensor, table_h: Tensor, table_w: Tensor) -> Tensor
     # In memory as the keys are, so that their sum is too.
     by_row = torch.einsum("brwc,rkc->brwk", grid, table_h).contiguous()
     by_column = torch.einsum("brwc,wkc->brwk", grid, table_w).contiguous()
-    bias = by_row[..., :, None] + by_column[..., None, :]  # (B * heads, rows, W, H, W)
+    shape = (*by_row.shape, width)  # (B * heads, rows, W, H, W)
+    out = None if buffer is None else buffer[: by_row.numel() * width].view(shape)
+    bias = torch.add(by_row[..., :, None], by_column[..., None, :], out=out)
     return bias.view(batch, heads, count, -1)

@@ -10,6 +10,7 @@ from napari_sam.models import SPECS, DecoderSpec, Sam, SamSpec, ViTSpec, build_s
 from napari_sam.models.layers import RelativeAttention, join_windows, split_windows
 from napari_sam.models.mask_decoder import _as_pictures, _with_details
 from napari_sam.models.tiny_vit import ConvNorm, Details, WindowAttention
+from napari_sam.models.vit import Block
 
 TOYS = ["toy_vit", "toy_tiny_vit", "toy_details"]
 
@@ -160,6 +161,21 @@ def test_no_global_block_holds_its_bias_whole(monkeypatch: pytest.MonkeyPatch) -
     whole = 4096 * 4096
     assert sum(sizes) == whole
     assert max(sizes) <= whole // 8
+
+
+def test_a_block_is_the_same_in_bands_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = normal_input("bands", 2, 10, 8, 32)
+    for window in (0, 3):  # the last row of windows is cut off by the end of the grid
+        block = Block(32, 2, 2.0, window, 10)
+        block.load_state_dict(state_of_shapes({k: tuple(v.shape) for k, v in block.state_dict().items()}))
+        answers = []
+        for tokens_of_a_band in (1, 100, 4096):
+            monkeypatch.setattr(Block, "band_tokens", tokens_of_a_band)
+            answers.append(block(tokens))
+            with torch.inference_mode():  # there biases share their memory
+                answers.append(block(tokens))
+        for answer in answers[1:]:
+            torch.testing.assert_close(answer, answers[0])
 
 
 @pytest.mark.parametrize(("height", "width"), [(7, 7), (14, 7), (9, 13), (3, 20)])
