@@ -95,7 +95,7 @@ class CropRule:
     whole: float = 0.15  # share of samples that show the whole picture
     cut: float = 0.1  # share of those whose crop is smaller than the object
     nearest: float = 1.15
-    farthest: float = 25.0
+    farthest: float = 14.0
 
 
 def random_sample(rng: np.random.Generator, picture: Picture, rule: CropRule) -> Sample:
@@ -132,7 +132,7 @@ def random_region(rng: np.random.Generator, picture: Picture, main: int, rule: C
     if kind > 1 - rule.cut:
         ratio = between(rng, 0.35, rule.nearest)
     else:  # near views more often than far ones: the scale that is chosen in the end is a near one
-        ratio = between(rng, rule.nearest, rule.farthest if rng.random() < 0.6 else 3.5)
+        ratio = between(rng, rule.nearest, rule.farthest if rng.random() < 0.5 else 3.5)
     side = max(LEAST_SIDE, int(longest * ratio))
     if rng.random() < 0.6:
         centre = _inner_point(rng, picture, main)
