@@ -24,6 +24,7 @@ from .objects import Overlap, OverlapQuestion, Piece, Wanted
 from .pending import Answer, ImageSource, PendingObject, Phase, SliceState, Status
 from .prompt_rows import LOOSE, PromptView, Rows, apply, changes
 from .questions import Questions
+from .recorder import Recorder
 from .worker import Job, Mailbox, ModelChoice, Priority
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class AnnotatorEvents(SignalGroup):
     failed = Signal(Exception, description="something in the background failed")
     status_changed = Signal(Status)
     prompts_changed = Signal(object, description="the annotator changed the prompt rows: all rows there are now")
+    warned = Signal(str, description="something that need not stop anybody: the journal cannot be written")
     closed = Signal()
 
 
@@ -64,12 +66,22 @@ class Annotator:
         Where commits are written.
     mailbox
         Through which answers come to the main thread.
+    recorder
+        Keeps the journal; None keeps none.
     """
 
-    def __init__(self, choice: ModelChoice, canvas: LabelCanvas, mailbox: Mailbox | None = None) -> None:
+    def __init__(
+        self,
+        choice: ModelChoice,
+        canvas: LabelCanvas,
+        mailbox: Mailbox | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.events = AnnotatorEvents()
         self.mailbox = mailbox or Mailbox()
         self._ledger = Ledger(canvas, self._on_step)
+        self.journal = recorder or Recorder(None, None)
+        self.journal.attach(self._ledger, self.events.warned.emit, self._on_objects_changed)
         self.objects = ObjectTable(self._ledger, self._delete, self._on_objects_changed)
         self.overlap_question: OverlapQuestion | None = None
         self.rows: Rows = {}
@@ -118,6 +130,7 @@ class Annotator:
 
     def set_canvas(self, canvas: LabelCanvas) -> None:
         """Write elsewhere from now on; commits can no longer be undone, and what was re-opened is dropped."""
+        self.journal.close()
         self._ledger.turn_to(canvas)
         self.objects.forget()
         for state in self._slices.values():
@@ -262,6 +275,7 @@ class Annotator:
     def close(self) -> None:
         """Cancel everything and let the model go; safe to call again."""
         if self._questions.close():
+            self.journal.close()
             self._shown, self._commit_wanted = None, None
             self._slices.clear()
             self.events.closed.emit()
@@ -427,6 +441,8 @@ class Annotator:
         def work(predictor: Predictor, job: Job) -> tuple[ImageEmbedding, float]:
             started = time.monotonic()  # here, so that neither loading the model nor waiting in the queue counts
             limits = None if source.limits is None else source.limits.resolved
+            if source.identity is not None:
+                _ = source.identity.resolved  # here, since it may have to read a file
             report, is_cancelled = job.progress, job.is_cancelled
             embedding = predictor.encode(source.pixels, limits=limits, progress=report, cancelled=is_cancelled)
             return embedding, time.monotonic() - started
@@ -574,9 +590,17 @@ class Annotator:
             self._change_rows(step.rows_to_put(back=back))
         return self._say("")
 
-    def _on_step(self, kind: str, step: Step, _changes: list[Change]) -> None:
+    def _on_step(self, kind: str, step: Step, changes: list[Change]) -> None:
+        self.journal.note(kind, step, changes, self._model())
         self.objects.on_step(kind, step)
         self.events.objects_changed.emit()
+
+    def _model(self) -> dict[str, str]:
+        """Return what a journal says of the model: what was asked for, and which weights answer."""
+        embedding = None if self._shown is None else self._shown.embedding
+        weights = "" if embedding is None else embedding.model
+        choice = self.choice
+        return {"name": choice.model, "device": choice.device, "precision": choice.precision, "weights": weights}
 
     def _on_objects_changed(self, message: str) -> None:
         self.events.objects_changed.emit()

@@ -15,7 +15,10 @@ from skimage.io import imread, imsave
 import napari_sam
 
 from . import embedding_cache
-from .errors import ImageError, NapariSamError
+from .errors import ImageError, JournalError, NapariSamError
+from .export import CSV, TIFF, objects_table, write_labels, write_objects
+from .journal import read_journal
+from .journal_format import Identified
 from .outline import outlined
 from .prompts import Prompts
 from .training import command as training
@@ -94,6 +97,32 @@ def _say(message: str) -> None:
     print(f"napari-sam: {message}", file=sys.stderr)
 
 
+def replay(options: argparse.Namespace) -> None:
+    """Rebuild the labels that an annotation in the viewer made, from its journal and the image; no model is run."""
+    recorded = read_journal(options.journal)
+    image = Identified(_read_stack(options.image), len(recorded.shape), options.image.name).resolved
+    if image != recorded.image:
+        raise JournalError(
+            f"{options.journal} is about another image: {recorded.image.in_words()}, not {image.in_words()}"
+        )
+    labels = recorded.labels() if options.labels is None else recorded.paint(_labels_of_shape(options, recorded.shape))
+    objects = recorded.table(labels)
+    write_labels(options.out, labels, recorded.grid)
+    if options.objects is not None:
+        write_objects(options.objects, objects_table(labels, objects))
+    if recorded.is_partial and options.labels is None:
+        print("The labels held objects before: give them with --labels, to have slices that were not changed, too.")
+    print(f"{len(objects)} objects, last changed {recorded.last_time}")
+    print(f"labels:  {options.out}")
+
+
+def _labels_of_shape(options: argparse.Namespace, shape: tuple[int, ...]) -> NDArray[Any]:
+    labels = _read_stack(options.labels)
+    if labels.shape != shape or labels.dtype.kind not in "iu":
+        raise ImageError(f"{options.labels} is {labels.dtype} of shape {labels.shape}: give integers of shape {shape}")
+    return labels
+
+
 def read_image(path: Path, indices: Sequence[int] = ()) -> NDArray[Any]:
     """Read a picture (height, width) or (height, width, channels); `indices` choose the slice of a stack.
 
@@ -102,12 +131,7 @@ def read_image(path: Path, indices: Sequence[int] = ()) -> NDArray[Any]:
     ImageError
         The file is no image that we can read, the slice does not exist, or one has to be chosen.
     """
-    try:
-        image = np.asarray(imread(path))
-    except FileNotFoundError as error:
-        raise ImageError(f"no such image: {path}") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"cannot read {path} as an image: {_first_line(error)}") from error
+    image = _read(path)
     try:
         picture: NDArray[Any] = image[tuple(indices)]
     except IndexError as error:
@@ -115,6 +139,21 @@ def read_image(path: Path, indices: Sequence[int] = ()) -> NDArray[Any]:
     if picture.ndim > 3 or (picture.ndim == 3 and picture.shape[2] > MOST_CHANNELS):
         raise ImageError(f"{path} of shape {picture.shape} looks like a stack: choose a slice, for example --slice 0")
     return picture
+
+
+def _read(path: Path, read: Callable[[Path], Any] = imread) -> NDArray[Any]:
+    """Read all that an image file holds."""
+    try:
+        return np.asarray(read(path))
+    except FileNotFoundError as error:
+        raise ImageError(f"no such image: {path}") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"cannot read {path} as an image: {_first_line(error)}") from error
+
+
+def _read_stack(path: Path) -> NDArray[Any]:
+    """Read an image file with its axes as they are: scikit-image takes three or four planes for colours."""
+    return _read(path, tifffile.imread if path.suffix.lower() in TIFF else imread)
 
 
 def _first_line(error: Exception) -> str:
@@ -190,6 +229,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_segment(
         commands.add_parser("segment", help="outline one object of an image file", description=segment.__doc__)
     )
+    _add_replay(
+        commands.add_parser("replay", help="rebuild labels from a journal and its image", description=replay.__doc__)
+    )
     _add_cache(commands.add_parser("cache", help="what is stored of encoded images", description=cache.__doc__))
     formatter = argparse.RawDescriptionHelpFormatter
     training.add_options(
@@ -220,6 +262,21 @@ def _gigabytes(text: str) -> float:
     if not 0 <= value < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of gigabytes, as in 2 or 0.5")
     return value
+
+
+def _add_replay(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(run=replay)
+    command.add_argument("journal", type=Path, metavar="JOURNAL", help="a .jsonl file that the viewer wrote")
+    command.add_argument(
+        "--image", type=Path, required=True, metavar="IMAGE", help="the file of the image that was annotated"
+    )
+    command.add_argument(
+        "--out", type=_output(*TIFF), required=True, metavar="LABELS", help="the labels: a .tif file, one id per object"
+    )
+    command.add_argument("--objects", type=_output(*CSV), metavar="CSV", help="a table of the objects, too")
+    command.add_argument(
+        "--labels", type=Path, metavar="LABELS", help="what the labels held before, if they were not empty"
+    )
 
 
 def _add_segment(command: argparse.ArgumentParser) -> None:

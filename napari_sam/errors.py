@@ -27,5 +27,13 @@ class LabelsError(NapariSamError, ValueError):
     """A labels layer that cannot take masks of the image: other shape, other place, no room for another id."""
 
 
+class ExportError(NapariSamError, ValueError):
+    """A file that cannot be written, or not under that name."""
+
+
+class JournalError(NapariSamError, ValueError):
+    """A journal that cannot be written or read, or that is about another image."""
+
+
 class Cancelled(NapariSamError):  # noqa: N818  the field's word; it is not a failure
     """The work was cancelled by its caller."""

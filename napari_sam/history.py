@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
+    from .export import Grid
     from .geometry import Box
     from .masks import Mask
     from .objects import ObjectClass, ObjectRecord
@@ -23,13 +24,32 @@ NO_BOX = (0, 0, 0, 0)
 
 
 class LabelCanvas(Protocol):
-    """Where objects are written: the ids of one slice at a time, in the slice's (row, column)."""
+    """Where objects are written: the ids of one slice at a time, in the slice's (row, column).
+
+    `was_empty` tells whether nothing was in the labels when they were opened.
+    """
+
+    was_empty: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the labels."""
+
+    @property
+    def grid(self) -> Grid:
+        """How their axes lie in the world."""
 
     def read(self, key: Any, box: Box) -> NDArray[np.integer]:
         """Return the ids inside a half-open box of the slice `key`."""
 
     def write(self, key: Any, box: Box, where: NDArray[np.bool_], ids: NDArray[np.integer]) -> None:
         """Give the pixels `where` inside the box the `ids` (of the box's shape) that stand there, 0 for background."""
+
+    def box_of(self, key: Any) -> Box:
+        """Return the box of a whole slice."""
+
+    def restore(self, paint: Callable[[NDArray[np.integer]], object], largest: int) -> None:
+        """Let `paint` change any ids of the whole array in place, to such up to `largest`."""
 
     def next_id(self) -> int:
         """Return an id that nothing in the labels has, nor had since they were opened."""
@@ -46,12 +66,16 @@ class LabelCanvas(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """Pixels of one slice that did change, and the ids that they have now: `where` and `ids` are of the box's shape."""
+    """Pixels of one slice that did change: where, the ids that they have now, and those that they had.
+
+    The three are of the box's shape.
+    """
 
     key: Any
     box: Box
     where: NDArray[np.bool_] = field(repr=False)
     ids: NDArray[np.integer] = field(repr=False)
+    former: NDArray[np.integer] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +131,7 @@ class Patch:
         if not where.any():
             return None
         canvas.write(self.key, self.box, where, new)
-        return Change(self.key, self.box, where, new)
+        return Change(self.key, self.box, where, new, old)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,8 @@ from .objects import (
     OverlapQuestion,
     Piece,
     Wanted,
+    class_of,
+    tabulate,
 )
 from .planes import count
 
@@ -70,9 +72,7 @@ class Ledger:
 
     def class_of(self, object_id: int) -> str:
         """Return the name of an object's class, "" for none."""
-        if self.mode is Mode.SEMANTIC:
-            return next((one.name for one in self.classes if one.value == object_id), "")
-        return self.records.get(object_id, ObjectRecord()).class_name
+        return class_of(object_id, self.records, self.classes, self.mode)
 
     def piece(self, object_id: int, key: Hashable) -> Piece:
         """Return how an object came to be in a slice."""
@@ -80,12 +80,7 @@ class Ledger:
 
     def objects(self) -> dict[int, LabelledObject]:
         """Return every object that has a pixel, by id in rising order."""
-        table = {}
-        for object_id, areas in self.canvas.areas().items():
-            score = self.records.get(object_id, ObjectRecord()).score
-            total = sum(areas.values())
-            table[object_id] = LabelledObject(object_id, self.class_of(object_id), total, score, tuple(areas))
-        return table
+        return tabulate(self.canvas.areas(), self.records, self.classes, self.mode)
 
     def question(self, key: Hashable, wanted: Iterable[Wanted]) -> OverlapQuestion | None:
         """Return which earlier objects masks in the slice `key` would meet, None if none."""
@@ -193,6 +188,13 @@ class Ledger:
         """Write elsewhere from now on: what was written can no longer be taken back."""
         self.canvas, self.records = canvas, {}
         self.history.forget_objects()
+
+    def restore(self, records: dict[int, ObjectRecord], classes: tuple[ObjectClass, ...], mode: Mode) -> None:
+        """Take over what was known of the objects that the labels hold now."""
+        self.records, self.classes, self.mode = records, classes, mode
+        self.history.forget_objects()
+        if mode is Mode.SEMANTIC and not self.current_class and classes:
+            self.current_class = classes[0].name
 
     # How it is done
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Mapping, Sequence
 
     from .masks import Mask
     from .planes import Position
@@ -122,3 +122,29 @@ class Wanted:
     piece: Piece = field(default_factory=Piece)
     rows: tuple[int, ...] = ()
     is_as_it_was: bool = False
+
+
+def class_of(object_id: int, records: Mapping[int, ObjectRecord], classes: Sequence[ObjectClass], mode: Mode) -> str:
+    """Return the name of an object's class, "" for none."""
+    if mode is Mode.SEMANTIC:
+        return next((one.name for one in classes if one.value == object_id), "")
+    return records.get(object_id, ObjectRecord()).class_name
+
+
+def tabulate(
+    areas: Mapping[int, Mapping[Position, int]],
+    records: Mapping[int, ObjectRecord],
+    classes: Sequence[ObjectClass],
+    mode: Mode,
+) -> dict[int, LabelledObject]:
+    """Return a line for each object that has pixels, by id in the order of `areas`."""
+    return {
+        object_id: LabelledObject(
+            object_id,
+            class_of(object_id, records, classes, mode),
+            sum(there.values()),
+            records.get(object_id, ObjectRecord()).score,
+            tuple(there),
+        )
+        for object_id, there in areas.items()
+    }

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from .embedding import ImageEmbedding
     from .image_input import SharedLimits
+    from .journal_format import Identified
     from .masks import Mask, MaskResult
     from .prompts import Prompts
 
@@ -41,12 +42,14 @@ class ImageSource:
     """One slice of an image, as it was when it was chosen.
 
     `key` names the slice; `pixels` is (height, width) or (height, width, channels), read on the worker; `limits` are
-    shared by all slices of a stack, None where a picture stands for itself.
+    shared by all slices of a stack, None where a picture stands for itself; `identity` is by what the whole image is
+    known again.
     """
 
     key: Hashable
     pixels: Any = field(repr=False)
     limits: SharedLimits | None = None
+    identity: Identified | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

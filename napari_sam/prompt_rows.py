@@ -92,6 +92,11 @@ class PromptView:
     note: str = ""
 
 
+def fresh_rows(found: Sequence[PromptRow]) -> Rows:
+    """Return rows under ids of their own."""
+    return {next(_fresh_ids): row for row in found}
+
+
 def align(known: Rows, found: Sequence[PromptRow], *, is_point: bool) -> Rows:
     """Give `found`, a layer's rows now, the ids that the same rows have in `known`; new ones get new ids.
 

@@ -11,6 +11,7 @@ _HOME = tempfile.mkdtemp(prefix="napari-sam-tests-")
 os.environ["NAPARI_CONFIG"] = ""  # else napari's own fixtures write into the settings of whoever runs the tests
 os.environ["XDG_CACHE_HOME"] = str(Path(_HOME, "cache"))
 os.environ["XDG_CONFIG_HOME"] = str(Path(_HOME, "config"))
+os.environ["NAPARI_SAM_JOURNALS"] = str(Path(_HOME, "journals"))
 os.environ["XDG_DATA_HOME"] = str(Path(_HOME, "data"))
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # torch's threads, said before it is imported: most tests need no torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from napari_sam.embedding import ImageEmbedding, RegionEmbedding
 from napari_sam.errors import Cancelled
+from napari_sam.export import Grid
 from napari_sam.geometry import Box, Frame, whole
 from napari_sam.image_input import resolve_rule
 from napari_sam.masks import Mask, MaskResult
@@ -90,8 +92,21 @@ def disk(shape: tuple[int, int], centres: np.ndarray[Any, Any], radius: float) -
 class ArrayCanvas:
     """Labels as a plain array, a plane of its last two axes by its key."""
 
+    was_empty = True
+    grid = Grid()
+
     def __init__(self, *shape: int) -> None:
         self.data = np.zeros(shape, np.uint16)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    def box_of(self, key: SliceKey) -> Box:
+        return 0, 0, *key.plane_of(self.data).shape
+
+    def restore(self, paint: Callable[[Any], object], largest: int) -> None:
+        paint(self.data)
 
     def read(self, key: SliceKey, box: Box) -> np.ndarray[Any, Any]:
         row0, col0, row1, col1 = box

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels, Points, Shapes
 
-from ..errors import ImageError
+from ..errors import ImageError, NapariSamError
+from ..journal import journal_folder, read_journal
 from ..worker import ModelChoice
 from .controller import Controller
 from .image_source import unwrapped
@@ -16,6 +18,8 @@ from .registry import find_controller, registry
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+    from ..journal import Recorded
 
 
 def annotate(
@@ -28,6 +32,8 @@ def annotate(
     shapes: Shapes | None = None,
     labels: Labels | None = None,
     profile: str | None = None,
+    journal: bool | str | Path = True,
+    restore: bool | str | Path = False,
 ) -> Controller:
     """Start annotating an image of a viewer, or return the annotation that is open on it.
 
@@ -44,6 +50,11 @@ def annotate(
         `object`. Labels must have the image's shape and place; ids go on after its largest.
     profile
         As `napari_sam.load_predictor` takes it: the preprocessing of a checkpoint that does not say its own.
+    journal
+        Where commits are journalled: True for the user's data folder (or the one that the environment variable
+        `NAPARI_SAM_JOURNALS` names), "beside" for the folder of the image's file, a folder, or False for nowhere.
+    restore
+        True goes on where the latest journal of this image ends, if there is one; a file, where that journal ends.
 
     Raises
     ------
@@ -51,6 +62,8 @@ def annotate(
         There is no image layer to annotate.
     PromptError, LabelsError
         A given layer cannot be used with this image.
+    JournalError
+        The journal to restore cannot be read, or is about another image.
     ValueError
         The image is being annotated already, with other layers.
     """
@@ -59,16 +72,33 @@ def annotate(
     bound = {"points": unwrapped(points), "shapes": unwrapped(shapes), "labels": unwrapped(labels)}
     _check_bound(bound, image)
     choice = ModelChoice(str(model), device, precision, None if profile is None else str(profile))
+    recorded = None if isinstance(restore, bool) else read_journal(Path(restore))
     controller = find_controller(viewer, image)
     if controller is None:
-        controller = Controller(viewer, image, choice, **bound)
+        controller = Controller(viewer, image, choice, **bound, journal=journal_folder(journal, image.source.path))
         registry.opened.emit(controller)
+        if restore:
+            try:
+                _restore(controller, recorded)
+            except NapariSamError:
+                controller.close()
+                raise
         return controller
     for name, layer in bound.items():
         if layer is not None and layer is not getattr(controller, name):
             raise ValueError(f"image {image.name!r} is annotated with other {name}: close() that annotation first")
     controller.set_model(choice)
+    if restore:
+        _restore(controller, recorded)
     return controller
+
+
+def _restore(controller: Controller, recorded: Recorded | None) -> None:
+    """Go on where a journal ends, None: the latest one of the image, if there is any."""
+    if recorded is None:
+        recorded = next(iter(controller.journal.earlier()), None)
+    if recorded is not None:
+        controller.journal.restore(recorded)
 
 
 def _check_bound(bound: dict[str, Any], image: Image) -> None:

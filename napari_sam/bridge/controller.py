@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from napari.utils.notifications import show_warning
+
 from ..annotator import Annotator, AnnotatorEvents
 from ..hover import Hover
 from ..objects import Overlap
 from ..prompt_rows import PromptView, adopt, assign_owners
+from ..recorder import Recorder
 from ..worker import Mailbox, ModelChoice
-from .image_source import full_resolution, image_source, shared_limits, shown_slice, unwrapped
+from .image_source import full_resolution, identified, image_source, shared_limits, shown_slice, unwrapped
 from .keys import Keys
 from .label_canvas import LayerCanvas, check_labels, new_labels
 from .mask_layer import Preview
@@ -26,12 +29,14 @@ from .tools import Tools
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     import numpy as np
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer, Points, Shapes
     from numpy.typing import NDArray
 
+    from ..export import Grid
     from ..masks import Mask
     from ..object_table import ObjectTable
     from ..objects import OverlapQuestion
@@ -56,6 +61,8 @@ class Controller:
         The model, device and precision.
     points, shapes, labels
         Layers of the user's to bind; None makes new ones.
+    journal
+        The folder of its journal; None keeps none.
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class Controller:
         points: Points | None = None,
         shapes: Shapes | None = None,
         labels: Labels | None = None,
+        journal: Path | None = None,
     ) -> None:
         self.viewer, self.image_layer = viewer, image
         self._ours: list[Layer] = []
@@ -83,7 +91,8 @@ class Controller:
         self._prompts = PromptLayers(self.points, self.shapes, image)
         self._canvas = LayerCanvas(self.labels, is_ours=labels is None)
         self.mailbox = Mailbox()
-        self._annotator = Annotator(choice, self._canvas, self.mailbox)
+        self._identity = identified(image)
+        self._annotator = Annotator(choice, self._canvas, self.mailbox, Recorder(self._identity, journal))
         self.hover: Hover = Hover(choice, self.mailbox)
         self.tools: Tools = Tools(viewer, self.points, self.shapes)
         self._add_layers()
@@ -165,6 +174,16 @@ class Controller:
     def objects(self) -> ObjectTable:
         """Every object that the labels hold; to select, delete and classify them."""
         return self._annotator.objects
+
+    @property
+    def journal(self) -> Recorder:
+        """What this annotation writes down, and the journals of earlier ones of the same image, to be restored."""
+        return self._annotator.journal
+
+    @property
+    def grid(self) -> Grid:
+        """Names, pixel sizes and units of the axes of the labels."""
+        return self._canvas.grid
 
     @property
     def overlap_question(self) -> OverlapQuestion | None:
@@ -295,6 +314,7 @@ class Controller:
             (annotator.mask_changed, self._on_mask_changed),
             (self.hover.changed, self._on_mask_changed),
             (annotator.prompts_changed, self._on_prompts_changed),
+            (annotator.warned, show_warning),
         ]
         pairs += [(event, self._on_slice_changed) for event in (dims.current_step, dims.order, dims.ndisplay)]
         pairs += [(getattr(self.image_layer.events, name), self._on_image_moved) for name in PLACE_EVENTS]
@@ -400,7 +420,7 @@ class Controller:
             self._annotator.show(None, "Objects are outlined in 2D: turn off the 3D view.")
             return
         self._preview.move_to(key)
-        self._annotator.show(image_source(self.image_layer, key, self._limits))
+        self._annotator.show(image_source(self.image_layer, key, self._limits, self._identity))
         self._annotator.see(self._view(self._annotator.rows))
 
     def _on_image_moved(self) -> None:
@@ -420,6 +440,8 @@ class Controller:
     def _on_image_replaced(self) -> None:
         """Forget what was made of pixels that the image no longer has."""
         self._limits = shared_limits(self.image_layer)
+        self._identity = identified(self.image_layer)
+        self.journal.turn_to(self._identity)
         self._annotator.forget_pictures()
         self._key = None
         self._on_slice_changed()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..image_input import SharedLimits
+from ..journal_format import Identified
 from ..pending import ImageSource
 from ..planes import SliceKey
 
@@ -54,11 +55,16 @@ def shown_slice(layer: Layer, dims: Dims) -> SliceKey | None:
     return SliceKey(displayed, index)
 
 
-def image_source(layer: Image, key: SliceKey, limits: SharedLimits | None) -> ImageSource:
+def identified(layer: Image) -> Identified:
+    """Return by what a journal will know the image again."""
+    return Identified(full_resolution(layer), layer.ndim, layer.name, layer.source.path)
+
+
+def image_source(layer: Image, key: SliceKey, limits: SharedLimits | None, identity: Identified) -> ImageSource:
     """Freeze what the worker needs to know of a plane of `layer`."""
     data = full_resolution(layer)
     pixels = key.plane_of(data) if isinstance(data, np.ndarray) else LazyPlane(data, key)
-    return ImageSource(key, pixels, limits)
+    return ImageSource(key, pixels, limits, identity)
 
 
 def shared_limits(layer: Image) -> SharedLimits | None:

@@ -9,11 +9,12 @@ import numpy as np
 from napari.layers import Labels
 
 from ..errors import LabelsError
+from ..export import Grid
 from ..planes import Census, plane_at
 from .image_source import full_resolution, placed_like
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from napari.layers import Image
     from numpy.typing import NDArray
@@ -28,10 +29,34 @@ class LayerCanvas:
     def __init__(self, layer: Labels, is_ours: bool) -> None:
         self.layer = layer
         self._is_ours = is_ours
+        self.was_empty = is_ours or not np.any(layer.data)
         self._largest: int | None = None
         self._census = Census(is_empty=is_ours)
         layer.events.paint.connect(self._on_pixels_changed)
         layer.events.data.connect(self._on_pixels_changed)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the labels."""
+        return tuple(self.layer.data.shape)
+
+    @property
+    def grid(self) -> Grid:
+        """How the layer's axes lie in the world."""
+        layer = self.layer
+        return Grid(tuple(layer.axis_labels), tuple(map(float, layer.scale)), tuple(map(str, layer.units)))
+
+    def box_of(self, key: SliceKey) -> Box:
+        """Return the box of a whole plane."""
+        rows, cols = key.displayed
+        return 0, 0, int(self.layer.data.shape[rows]), int(self.layer.data.shape[cols])
+
+    def restore(self, paint: Callable[[NDArray[np.integer]], object], largest: int) -> None:
+        """Let `paint` change any ids of the layer in place, to such up to `largest`; napari cannot undo that."""
+        self._make_room(largest)
+        data = self.layer.data
+        paint(data)
+        self.layer.data = data  # tells everybody
 
     def read(self, key: SliceKey, box: Box) -> NDArray[np.integer]:
         """Return the ids inside a half-open box of a plane."""
@@ -107,13 +132,15 @@ class LayerCanvas:
                 f"labels layer {self.layer.name!r} holds ids up to {limit}, the next object is {object_id}: convert it "
                 "to a wider type, for example `layer.data = layer.data.astype('uint32')`"
             )
-        self.layer.data = self.layer.data.astype(np.uint32)
+        self.layer.data = self.layer.data.astype(np.promote_types(np.uint32, np.min_scalar_type(object_id)))
 
 
 def new_labels(image: Image) -> Labels:
     """Return an empty labels layer of the image's shape, in its place."""
     shape = full_resolution(image).shape[: image.ndim]
-    return Labels(np.zeros(shape, np.uint16), name=f"{image.name} objects", **placed_like(image))
+    return Labels(
+        np.zeros(shape, np.uint16), name=f"{image.name} objects", axis_labels=image.axis_labels, **placed_like(image)
+    )
 
 
 def check_labels(layer: Any, image: Image) -> None:

@@ -1,0 +1,160 @@
+"""Keeps the journal of one annotation while it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING
+
+from .errors import JournalError, LabelsError
+from .journal import Journal, find_journals
+from .journal_format import change_as_json, classes_as_json, objects_as_json, plane_as_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+    from pathlib import Path
+
+    from .history import Change, Step
+    from .journal import Recorded
+    from .journal_format import Identified, Json
+    from .ledger import Ledger
+
+
+class Recorder:
+    """Writes down what a ledger tells; what cannot be written is said once, and the annotation goes on.
+
+    Parameters
+    ----------
+    image
+        The image that is annotated; None keeps no journal.
+    folder
+        Where its journal goes; None keeps none.
+    """
+
+    def __init__(self, image: Identified | None, folder: Path | None) -> None:
+        self._image, self._folder = image, None if image is None else folder
+        self._journal: Journal | None = None
+        self._known: set[Hashable] = set()
+        self._has_warned = False
+
+    def attach(self, ledger: Ledger, warn: Callable[[str], None], restored: Callable[[str], None]) -> None:
+        """Keep the journal of `ledger`; `warn` of what goes wrong, and tell what was `restored`."""
+        self._ledger, self._warn, self._restored = ledger, warn, restored
+
+    @property
+    def path(self) -> Path | None:
+        """The journal's file; None before anything was noted."""
+        return None if self._journal is None else self._journal.path
+
+    def turn_to(self, image: Identified) -> None:
+        """Let the journal go, since the image has other pixels now; what comes next begins another one."""
+        self.close()
+        self._image = image
+
+    # Earlier annotations of the same image
+
+    def earlier(self) -> list[Recorded]:
+        """Return the journals of this image that no open annotation is writing, the latest first."""
+        return [] if self._folder is None or self._image is None else find_journals(self._folder, self._image)
+
+    def unfinished(self) -> list[Recorded]:
+        """Return those of annotations that were cut off, say by a crash, the latest first."""
+        return [one for one in self.earlier() if not one.is_finished]
+
+    def restore(self, recorded: Recorded) -> None:
+        """Go on where the journal of an earlier annotation of this image ends; that cannot be undone.
+
+        Raises
+        ------
+        JournalError
+            It is about another image, its labels have another shape, or it cannot be written any more.
+        LabelsError
+            Objects were committed here already, or the labels have no room for its ids.
+        """
+        ledger, canvas = self._ledger, self._ledger.canvas
+        if ledger.records:
+            raise LabelsError("objects were committed here already: choose new labels, then restore")
+        if self._image is not None and recorded.image != self._image.resolved:
+            raise JournalError(
+                f"the journal {recorded.path} is about another image: "
+                f"{recorded.image.in_words()}, not {self._image.resolved.in_words()}"
+            )
+        if recorded.shape != canvas.shape:
+            raise JournalError(f"the journal's labels have shape {recorded.shape}, these have {canvas.shape}")
+        journal = Journal(recorded.path, recorded.header)
+        journal.resume()
+        self.close()
+        self._journal = journal
+        canvas.restore(partial(recorded.paint, with_base=canvas.was_empty), recorded.largest_id)
+        ledger.restore(recorded.objects(), recorded.classes(), recorded.mode)
+        self._restored(f"{len(ledger.objects())} objects are back, as they were at {recorded.last_time}.")
+
+    # What happens
+
+    def note(self, kind: str, step: Step, changes: Sequence[Change], model: Json) -> None:
+        """Note a step that was done, or turned round ("undo", "redo"), and the model that was in use."""
+        entry: Json = {"kind": kind, "mode": self._ledger.mode.value, "model": model}
+        if step.records:
+            entry["objects"] = objects_as_json(step, back=kind == "undo")
+        if step.classes is not None:
+            entry["classes"] = classes_as_json(self._ledger.classes)
+        self._append(entry, changes)
+
+    def note_edits(self, changes: Sequence[Change]) -> None:
+        """Note pixels that were changed by hand."""
+        if changes:
+            self._append({"kind": "edit"}, changes)
+
+    def close(self) -> None:
+        """Let the journal go; what comes next begins another one. Safe to call again."""
+        if self._journal is not None:
+            self._journal.close()
+        self._journal, self._known = None, set()
+
+    def _append(self, entry: Json, changes: Sequence[Change]) -> None:
+        if self._journal is None and (self._folder is None or self._image is None):
+            return
+        entry["changes"] = [change_as_json(change) for change in changes]
+        if base := self._base(changes):
+            entry["base"] = base
+        try:
+            if self._journal is None:
+                assert self._folder is not None
+                assert self._image is not None
+                self._journal = self._begin(self._folder, self._image)
+            self._journal.append(entry)
+        except JournalError as error:
+            if not self._has_warned:
+                self._has_warned = True
+                self._warn(str(error))
+
+    def _begin(self, folder: Path, image: Identified) -> Journal:
+        try:
+            identity = image.resolved
+        except Exception as error:
+            raise JournalError(f"cannot read the image for its journal: {error}; commits go on without one") from error
+        canvas, ledger = self._ledger.canvas, self._ledger
+        header = {
+            "image": identity.as_json(),
+            "labels": {"shape": list(canvas.shape), "was_empty": canvas.was_empty, **asdict(canvas.grid)},
+            "mode": ledger.mode.value,
+            "classes": classes_as_json(ledger.classes),
+        }
+        return Journal.new(folder, header)
+
+    def _base(self, changes: Sequence[Change]) -> list[Json]:
+        """Return the planes that are changed for the first time as they were before, where they were not empty."""
+        canvas = self._ledger.canvas
+        if canvas.was_empty:
+            return []
+        bases = []
+        for key in dict.fromkeys(change.key for change in changes if change.key not in self._known):
+            self._known.add(key)
+            plane = canvas.read(key, canvas.box_of(key)).copy()
+            for change in reversed(changes):
+                if change.key == key:
+                    row0, col0, row1, col1 = change.box
+                    plane[row0:row1, col0:col1][change.where] = change.former[change.where]
+            if plane.any():
+                bases.append(plane_as_json(key, plane))
+        return bases

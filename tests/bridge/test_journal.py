@@ -1,0 +1,326 @@
+"""Nothing is lost: what was committed is in the journal, and comes back pixel for pixel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask.array
+import numpy as np
+import pytest
+from fakes import PATIENCE, FakePredictor
+from napari.components import ViewerModel
+
+import napari_sam
+from napari_sam.bridge.controller import Controller
+from napari_sam.bridge.registry import open_controllers
+from napari_sam.errors import JournalError, LabelsError
+from napari_sam.journal import dismiss, journal_folder, read_journal
+from napari_sam.worker import ModelChoice
+
+SHAPE = (4, 60, 90)
+
+
+@pytest.fixture(autouse=True)
+def _predictor(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakePredictor()
+    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "journals"
+
+
+@pytest.fixture
+def viewers() -> Iterator[list[ViewerModel]]:
+    made: list[ViewerModel] = []
+    yield made
+    for viewer in made:
+        for controller in open_controllers(viewer):
+            controller.close()
+
+
+@pytest.fixture
+def pixels() -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).integers(0, 4000, SHAPE, dtype=np.uint16)
+
+
+def annotate(viewers: list[ViewerModel], data: Any, folder: Path, z: int = 1, **options: Any) -> Controller:
+    viewer = ViewerModel()
+    viewers.append(viewer)
+    image = viewer.add_image(data, contrast_limits=(0, 4000))
+    viewer.dims.set_current_step(0, z)
+    if "labels" in options:
+        options["labels"] = viewer.add_labels(options["labels"])
+    return napari_sam.annotate(viewer, image, journal=folder, **options)
+
+
+def put(annotator: Controller, *place: float, overlap: str = "keep") -> None:
+    annotator.points.add([place])
+    annotator.wait(PATIENCE)
+    annotator.commit(overlap)
+
+
+def crash(annotator: Controller) -> Path:
+    """End an annotation without its journal hearing of it, as kill does."""
+    path, writing = annotator.journal.path, annotator.journal._journal
+    assert path is not None
+    assert writing is not None
+    assert writing._file is not None
+    writing._file.close()
+    writing._file = None
+    annotator.close()
+    return path
+
+
+def work(annotator: Controller) -> None:
+    """Something of everything."""
+    put(annotator, 1, 20, 20)
+    put(annotator, 1, 20, 30, overlap="replace")
+    annotator.objects.set_class(2, "nucleus")
+    annotator.viewer.dims.set_current_step(0, 2)
+    annotator.objects.select(2)
+    put(annotator, 2, 30, 30)
+    put(annotator, 2, 50, 80)
+    annotator.objects.delete(1)
+    put(annotator, 2, 10, 80)
+    annotator.undo()
+    annotator.viewer.dims.order = (1, 0, 2)
+    annotator.viewer.dims.set_current_step(1, 40)
+    put(annotator, 2, 40, 60, overlap="replace")
+    annotator.undo()
+    annotator.redo()
+
+
+def table(annotator: Controller) -> list[Any]:
+    return list(annotator.objects)
+
+
+def test_a_journal_rebuilds_the_labels(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    annotator = annotate(viewers, pixels, folder)
+    work(annotator)
+    assert annotator.journal.path is not None
+    recorded = read_journal(annotator.journal.path)
+    assert (recorded.labels() == annotator.labels.data).all()
+    assert annotator.labels.data.any()
+    assert not recorded.is_finished
+    assert recorded.entries[0]["model"] == {
+        "name": "default",
+        "device": "auto",
+        "precision": "auto",
+        "weights": "fake",
+    }
+    annotator.close()
+    assert read_journal(recorded.path).is_finished
+
+
+def test_after_a_crash_everything_comes_back(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    first = annotate(viewers, pixels, folder)
+    work(first)
+    labels, objects = first.labels.data.copy(), table(first)
+    path = crash(first)
+    plain = annotate(viewers, pixels, folder)
+    assert not plain.labels.data.any()
+    assert [one.path for one in plain.journal.unfinished()] == [path]
+    plain.close()
+    second = annotate(viewers, pixels, folder, restore=True)
+    assert (second.labels.data == labels).all()
+    assert table(second) == objects
+    assert [one.name for one in second.objects.classes] == ["nucleus"]
+    assert "objects are back" in second.status.message
+    second.reopen(2)
+    second.wait(PATIENCE)
+    assert second.points.data.tolist() == [[1, 20, 30]]
+    second.commit()
+    put(second, 1, 50, 10)
+    crash(second)
+    third = annotate(viewers, pixels, folder, restore=path)
+    assert (third.labels.data == second.labels.data).all()
+
+
+def test_prompts_and_scores_are_in_the_journal(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    annotator = annotate(viewers, pixels, folder)
+    put(annotator, 1, 20, 30)
+    assert annotator.journal.path is not None
+    (piece,) = read_journal(annotator.journal.path).objects()[1].pieces.values()
+    assert piece.prompts is not None
+    assert piece.prompts.points.tolist() == [[20, 30]]
+    assert piece.score == pytest.approx(0.9)
+    assert [row.data.tolist() for row in piece.rows.values()] == [[1, 20, 30]]
+
+
+def test_an_open_journal_is_offered_to_nobody(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    first = annotate(viewers, pixels, folder)
+    put(first, 1, 20, 20)
+    second = annotate(viewers, pixels, folder)
+    assert second.journal.earlier() == []
+    with pytest.raises(JournalError, match="another annotation is writing"):
+        second.journal.restore(read_journal(first.journal.path))  # type: ignore[arg-type]
+    first.close()
+    assert len(second.journal.earlier()) == 1
+    assert second.journal.unfinished() == []
+
+
+def test_a_dismissed_journal_is_not_offered_again(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    first = annotate(viewers, pixels, folder)
+    put(first, 1, 20, 20)
+    crash(first)
+    second = annotate(viewers, pixels, folder)
+    dismiss(second.journal.unfinished()[0])
+    assert second.journal.unfinished() == []
+    assert len(second.journal.earlier()) == 1
+
+
+def test_another_image_is_refused(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    first = annotate(viewers, pixels, folder)
+    put(first, 1, 20, 20)
+    path = crash(first)
+    assert annotate(viewers, pixels + 1, folder).journal.earlier() == []
+    with pytest.raises(JournalError, match="about another image"):
+        annotate(viewers, pixels + 1, folder, restore=path)
+    with pytest.raises(JournalError, match="cannot read the journal"):
+        annotate(viewers, pixels, folder, restore=folder / "none.jsonl")
+    nothing = annotate(viewers, pixels[:2], folder, restore=True)
+    assert not nothing.labels.data.any()
+
+
+def test_a_lazy_image_is_the_same_image(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    first = annotate(viewers, dask.array.from_array(pixels, chunks=(1, 16, 16)), folder)
+    put(first, 1, 20, 20)
+    crash(first)
+    assert annotate(viewers, pixels, folder, restore=True).labels.data.any()
+
+
+def test_what_bound_labels_held_is_rebuilt_too(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    labels = np.zeros(SHAPE, np.int32)
+    labels[1, 20:40, 20:40] = 70000
+    first = annotate(viewers, pixels, folder, labels=labels.copy())
+    put(first, 1, 20, 25, overlap="replace")
+    put(first, 1, 20, 70)
+    path = crash(first)
+    assert (read_journal(path).labels() == first.labels.data).all()
+    assert read_journal(path).is_partial
+    second = annotate(viewers, pixels, folder, labels=labels.copy(), restore=True)
+    assert (second.labels.data == first.labels.data).all()
+    narrow = np.zeros(SHAPE, np.uint16)
+    second.close()
+    with pytest.raises(LabelsError, match="wider type"):
+        annotate(viewers, pixels, folder, labels=narrow, restore=True)
+    assert not narrow.any()
+
+
+def test_restoring_over_commits_is_refused(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    crash_of = annotate(viewers, pixels, folder)
+    put(crash_of, 1, 20, 20)
+    crash(crash_of)
+    second = annotate(viewers, pixels, folder)
+    put(second, 1, 40, 40)
+    before = second.labels.data.copy()
+    with pytest.raises(LabelsError, match="committed here already"):
+        second.journal.restore(second.journal.unfinished()[0])
+    assert (second.labels.data == before).all()
+
+
+def test_other_labels_get_a_journal_of_their_own(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    annotator = annotate(viewers, pixels, folder)
+    put(annotator, 1, 20, 20)
+    first = annotator.journal.path
+    annotator.set_labels(None)
+    put(annotator, 1, 40, 40)
+    assert annotator.journal.path != first
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_torn_last_line_is_ignored_and_gone_on_after(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    first = annotate(viewers, pixels, folder)
+    put(first, 1, 20, 20)
+    before = first.labels.data.copy()
+    put(first, 1, 40, 60)
+    path = crash(first)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) - 40])
+    second = annotate(viewers, pixels, folder, restore=True)
+    assert (second.labels.data == before).all()
+    put(second, 1, 40, 60)
+    assert (read_journal(path).labels() == second.labels.data).all()
+
+
+def test_a_journal_that_cannot_be_written_is_said_once(viewers: list[ViewerModel], pixels: Any, tmp_path: Path) -> None:
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    annotator = annotate(viewers, pixels, blocked / "journals")
+    said: list[str] = []
+    annotator.events.warned.connect(said.append)
+    put(annotator, 1, 20, 20)
+    put(annotator, 1, 40, 60)
+    assert len(annotator.objects) == 2
+    assert len(said) == 1
+    assert "cannot write the journal" in said[0]
+    blocked.unlink()
+    put(annotator, 1, 50, 10)
+    recorded = read_journal(annotator.journal.path)  # type: ignore[arg-type]
+    assert (recorded.labels() == annotator.labels.data).all()
+
+
+def test_a_full_disk_leaves_no_torn_line(
+    viewers: list[ViewerModel], pixels: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotator = annotate(viewers, pixels, folder)
+    put(annotator, 1, 20, 20)
+    writing = annotator.journal._journal
+    assert writing is not None
+    file = writing._file
+    assert file is not None
+
+    class Full:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(file, name)
+
+        def write(self, rest: Any) -> int:
+            if len(rest) > 50:
+                return file.write(rest[:50])
+            raise OSError(28, "No space left on device")
+
+    before = writing.path.read_bytes()
+    writing._file = Full()  # type: ignore[assignment]
+    put(annotator, 1, 40, 60)
+    assert writing.path.read_bytes().startswith(before)
+    assert len(writing.path.read_bytes().splitlines()) == len(before.splitlines())
+    writing._file = file
+    put(annotator, 1, 50, 10)
+    assert (read_journal(writing.path).labels() == annotator.labels.data).all()
+
+
+def test_where_journals_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert journal_folder(False) is None
+    assert journal_folder() == Path(os.environ["NAPARI_SAM_JOURNALS"])
+    assert journal_folder("beside", str(tmp_path / "image.tif")) == tmp_path
+    assert journal_folder("beside") == journal_folder()
+    assert journal_folder(str(tmp_path)) == tmp_path
+    monkeypatch.delenv("NAPARI_SAM_JOURNALS")
+    assert journal_folder().name == "journals"  # type: ignore[union-attr]
+
+
+def test_no_journal_where_none_is_wanted(viewers: list[ViewerModel], pixels: Any) -> None:
+    annotator = annotate(viewers, pixels, False)  # type: ignore[arg-type]
+    put(annotator, 1, 20, 20)
+    assert annotator.journal.path is None
+    assert annotator.journal.earlier() == []
+
+
+@pytest.mark.parametrize("text", ["", "no json\n", '{"format": "another"}\n'])
+def test_files_that_are_no_journals(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(text)
+    with pytest.raises(JournalError, match="is no journal"):
+        read_journal(path)
+
+
+def test_journals_of_later_versions_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"format": "napari-sam-live journal", "version": 2}\n')
+    with pytest.raises(JournalError, match="update napari-sam-live"):
+        read_journal(path)
