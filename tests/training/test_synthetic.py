@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_sam.training.contact_sheet import TILE, contact_sheet
 from napari_sam.training.synthetic import FAMILIES, SIZE, draw
 
 
@@ -41,3 +42,9 @@ def test_nested_objects_lie_in_their_own_parents():
     assert inside.any()
     # A cell that is too small to be an object may have been left out, and its nucleus kept.
     np.testing.assert_array_equal(cells[inside & (cells > 0)], nuclei[inside & (cells > 0)])
+
+
+def test_the_contact_sheet_has_a_row_for_each_family():
+    sheet = contact_sheet(columns=2)
+    assert sheet.shape == (len(FAMILIES) * TILE, 2 * TILE, 3)
+    assert sheet.dtype == np.uint8
