@@ -1,4 +1,4 @@
-"""The console command: `napari-sam segment IMAGE --point 120,80 --out mask.tif`, `napari-sam cache`, `... train`."""
+"""The console command: `napari-sam segment IMAGE --point 120,80 --out mask.tif`, and `models`, `cache`, `train`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from skimage.io import imread, imsave
 import napari_sam
 
 from . import embedding_cache
+from .checkpoints.download import fetch
+from .checkpoints.listing import described, entry_named, listing
 from .errors import ImageError, JournalError, NapariSamError
 from .export import CSV, TIFF, objects_table, write_labels, write_objects
 from .journal import read_journal
@@ -123,6 +125,18 @@ def _labels_of_shape(options: argparse.Namespace, shape: tuple[int, ...]) -> NDA
     return labels
 
 
+def models(options: argparse.Namespace) -> None:
+    """List the checkpoints that have names; with a name, say all of it, and bring its file with --download."""
+    if options.name is None:
+        print(*listing(), sep="\n")
+        return
+    entry = entry_named(options.name)
+    print(*described(entry), sep="\n")
+    if options.download:
+        path, _ = fetch(entry, _percent("downloading"), notify=_say)
+        print(f"file:     {path}")
+
+
 def read_image(path: Path, indices: Sequence[int] = ()) -> NDArray[Any]:
     """Read a picture (height, width) or (height, width, channels); `indices` choose the slice of a stack.
 
@@ -181,7 +195,8 @@ def _percent(what: str) -> Callable[[float], None]:
     def show(fraction: float) -> None:
         if sys.stderr.isatty():
             end = "\n" if fraction >= 1 else ""
-            print(f"\r{what}: {fraction:4.0%}", end=end, file=sys.stderr, flush=True)
+            detail = getattr(fraction, "detail", "")  # of a download: speed and time left
+            print(f"\r{what}: {fraction:4.0%} {detail:<30}", end=end, file=sys.stderr, flush=True)
 
     return show
 
@@ -232,6 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(
         commands.add_parser("replay", help="rebuild labels from a journal and its image", description=replay.__doc__)
     )
+    _add_models(commands.add_parser("models", help="the checkpoints that have names", description=models.__doc__))
     _add_cache(commands.add_parser("cache", help="what is stored of encoded images", description=cache.__doc__))
     formatter = argparse.RawDescriptionHelpFormatter
     training.add_options(
@@ -240,6 +256,12 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     return parser
+
+
+def _add_models(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(run=models)
+    command.add_argument("name", nargs="?", metavar="NAME", help="say all of one: source, licence, what to cite")
+    command.add_argument("--download", action="store_true", help="bring its file to this machine now")
 
 
 def _add_cache(command: argparse.ArgumentParser) -> None:

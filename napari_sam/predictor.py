@@ -87,7 +87,7 @@ def load_predictor(
     """
     chosen = resolve_device(device)
     dtype = resolve_precision(precision, chosen)
-    checkpoint = load_sam(name_or_path, progress=progress, cancelled=cancelled, profile=profile)
+    checkpoint = load_sam(name_or_path, progress, cancelled, profile, notify)
     return Predictor(checkpoint, chosen, dtype, cache, notify or _warn)
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[float], None]
     CancelledQuestion = Callable[[], bool]
+    Notify = Callable[[str], None]
 
 RECOGNISABLE = 0.1
 """Share of agreeing keys below which a file is not called a damaged Segment Anything model but something else."""
@@ -74,6 +75,7 @@ def load_sam(
     progress: Progress | None = None,
     cancelled: CancelledQuestion | None = None,
     profile: str | Path | Profile | None = None,
+    notify: Notify | None = None,
 ) -> LoadedCheckpoint:
     """Load a checkpoint by its name in the registry, or from a file or folder.
 
@@ -89,6 +91,8 @@ def load_sam(
     profile
         The preprocessing: a name in `PROFILES`, a TOML file or a `Profile`. None takes that of a file that is known by
         its sum, else what the file itself says, else Segment Anything's.
+    notify
+        Told in a sentence what should be known before a download: that the licence forbids commercial use.
 
     Raises
     ------
@@ -102,8 +106,8 @@ def load_sam(
         return _load_default(cancelled, chosen)
     entry = known_checkpoints().get(str(name_or_path))
     if entry is not None:
-        path, sums = fetch(entry, progress, cancelled)
-        return _load(_Source(path, entry.name, sums, entry, chosen or ProfileChoice(PROFILES[entry.profile])))
+        path, sums = fetch(entry, progress, cancelled, notify)
+        return _load(_Source(path, entry.name, sums, entry, chosen or entry.chosen_profile))
     path = _existing(name_or_path)
     weights = weights_in(path) if path.is_dir() else path
     sums = sums_of(weights, cancelled)
@@ -193,10 +197,9 @@ def _dtype(value: Tensor) -> str:
 
 def _profile(source: _Source, spec: SamSpec, metadata: Mapping[str, str]) -> tuple[Profile, str]:
     """Return how to feed the network, and what was taken for granted."""
-    if source.profile is not None:
-        return source.profile.at(spec.image_size), ""
-    if source.entry is not None:
-        return ProfileChoice(PROFILES[source.entry.profile]).at(spec.image_size), ""
+    chosen = source.profile or (None if source.entry is None else source.entry.chosen_profile)
+    if chosen is not None:
+        return chosen.at(spec.image_size), ""
     for said in (metadata.get("profile"), spec.name):
         if said in PROFILES:
             return ProfileChoice(PROFILES[said]).at(spec.image_size), ""

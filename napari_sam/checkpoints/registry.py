@@ -1,13 +1,32 @@
-"""Checkpoints known by name: those that come with the package, those that others publish, and a user's own."""
+"""Checkpoints known by name: those that others publish, and a user's own, which a TOML file lists.
+
+    [nuclei]
+    path = "nuclei.safetensors"       # beside the TOML file; or url = "https://...", and mirrors = ["https://..."]
+    sha256 = "..."                    # or xxh128; and size in bytes
+    profile = "micro_sam"             # or a table, [nuclei.profile], as in a profile's own TOML file
+    licence = "CC-BY-NC-4.0"          # and source, citation
+
+An entry with the name of a published checkpoint changes what it says of it, say `mirrors` alone.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from .profiles import About
+import platformdirs
+
+from ..errors import CheckpointError
+from .profiles import About, ProfileChoice, choose_profile, parse_profile, read_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT = "default"
+MODELS_VARIABLE = "NAPARI_SAM_MODELS"
+NON_COMMERCIAL = ("-nc", "noncommercial", "non-commercial")
 DEFAULT_WEIGHTS = Path(__file__).parents[1] / "weights" / "default.safetensors"
 
 
@@ -17,11 +36,12 @@ class Entry:
 
     `sha256` is empty where the publisher gives no such sum. `xxh128` tells a damaged file from a whole one, but unlike
     SHA-256 cannot tell whether somebody made a file to match. `size` is in bytes, None where it is not published;
-    `about_size` is a guess for people. `spec` names the architecture, None lets keys and shapes say it.
+    `about_size` is a guess for people. `spec` names the architecture, None lets keys and shapes say it. `path` is set
+    for a file that needs no download; `mirrors` are asked where `url` does not answer.
     """
 
     name: str
-    profile: str
+    profile: str | ProfileChoice | None
     url: str
     filename: str
     size: int | None = None
@@ -30,6 +50,20 @@ class Entry:
     about: About = field(default_factory=About)
     spec: str | None = None
     about_size: int | None = None
+    path: Path | None = None
+    mirrors: tuple[str, ...] = ()
+
+    @property
+    def chosen_profile(self) -> ProfileChoice | None:
+        """The profile, None if the entry leaves it to the file."""
+        return self.profile if isinstance(self.profile, ProfileChoice) else choose_profile(self.profile)
+
+    @property
+    def warning(self) -> str:
+        """A sentence to read before the download, empty if the licence forbids nothing that we know of."""
+        if any(mark in self.about.licence.lower() for mark in NON_COMMERCIAL):
+            return f"{self.name} is for non-commercial use alone: its licence is {self.about.licence}."
+        return ""
 
 
 _SAM = "Kirillov et al., Segment Anything, ICCV 2023, arXiv:2304.02643"
@@ -106,9 +140,76 @@ REGISTRY: dict[str, Entry] = {each.name: each for each in _PUBLISHED}
 """The published checkpoints by name; `default` is not among them, it comes with the package."""
 
 
+def models_file() -> Path:
+    """Return the TOML file with a user's own entries, which need not exist."""
+    named = os.environ.get(MODELS_VARIABLE)
+    return Path(named).expanduser() if named else platformdirs.user_config_path("napari-sam-live") / "models.toml"
+
+
 def known_checkpoints() -> dict[str, Entry]:
-    """Return every checkpoint that can be loaded by its name, `default` aside."""
-    return dict(REGISTRY)
+    """Return every checkpoint that can be loaded by its name, `default` aside: the published ones and the user's.
+
+    Raises
+    ------
+    CheckpointError
+        The user's file cannot be read or says something that is no entry.
+    """
+    path = models_file()
+    if not path.is_file():
+        if os.environ.get(MODELS_VARIABLE):
+            raise CheckpointError(
+                f"{MODELS_VARIABLE} is {str(path)!r}, which is not a file: correct it or leave it out"
+            )
+        return dict(REGISTRY)
+    own = {name: _parse_entry(name, table, path) for name, table in read_toml(path).items()}
+    return REGISTRY | own
+
+
+def _parse_entry(name: str, table: Any, path: Path) -> Entry:
+    where = f"{path}, [{name}]"
+    if not isinstance(table, dict) or name == DEFAULT:
+        raise CheckpointError(f"{where}: should be a table with a name other than {DEFAULT!r}")
+    known = REGISTRY.get(name, Entry(name, None, "", ""))
+    values = _checked_entry(table, where, known)
+    if "path" in values:
+        values["path"] = path.parent / Path(values["path"]).expanduser()
+    if "profile" in values:
+        values["profile"] = _parse_profile(values["profile"], where, path, name)
+    entry = replace(known, **values)
+    if not (entry.path or entry.url):
+        raise CheckpointError(f"{where}: says neither path nor url")
+    filename = entry.filename or (entry.path.name if entry.path else f"{name}{Path(entry.url).suffix or '.pt'}")
+    return replace(entry, filename=filename)
+
+
+def _checked_entry(table: Mapping[str, Any], where: str, known: Entry) -> dict[str, Any]:
+    """Return the values of an entry's table, of the right types, licence, source and citation as one."""
+    texts = ("path", "url", "sha256", "xxh128", "filename", *(each.name for each in fields(About)))
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        is_fine = (
+            (key in texts and isinstance(value, str) and bool(value))
+            or (key == "size" and type(value) is int and value > 0)
+            or (key == "profile" and isinstance(value, str | dict))
+            or (key == "mirrors" and isinstance(value, list) and all(isinstance(each, str) for each in value))
+        )
+        if not is_fine:
+            allowed = ", ".join([*texts, "size", "profile", "mirrors"])
+            raise CheckpointError(
+                f"{where}: {key} = {value!r} is no part of an entry, or of another type: use {allowed}"
+            )
+        values[key] = tuple(value) if key == "mirrors" else value
+    for key in ("sha256", "xxh128"):
+        if key in values:
+            values[key] = values[key].lower()
+    about = {each.name: values.pop(each.name) for each in fields(About) if each.name in values}
+    return values | {"about": replace(known.about, **about)}
+
+
+def _parse_profile(value: str | dict[str, Any], where: str, path: Path, name: str) -> ProfileChoice | None:
+    if isinstance(value, dict):
+        return parse_profile(value, where, name)
+    return choose_profile(path.parent / value if value.endswith(".toml") else value)
 
 
 def entry_of_file(sha256: str, xxh128: str) -> Entry | None:
