@@ -22,18 +22,26 @@ class Mask:
     """One candidate: logits in the frame of the region that was asked, and its pixels in the whole image.
 
     `np.asarray(mask)` is the full bool picture (height, width). `logits` is (h, w) float32 at low resolution, the
-    padding of the encoder's input included; a pixel belongs to the mask where the interpolated logit is above 0.
+    padding of the encoder's input included; a pixel belongs to the mask where the interpolated logit is above 0. One
+    that `is_given` was made of pixels, which are what it means.
     """
 
     logits: NDArray[np.float32] = field(repr=False)
     frame: Frame
+    is_given: bool = False
 
     @classmethod
     def of_pixels(cls, picture: NDArray[np.bool_], frame: Frame) -> Mask:
         """Return exactly these pixels (height, width) of the whole image as a mask whose logits can be fed back."""
-        mask = cls(logits_of(picture, frame), frame)
-        box, crop = _trim(picture)
-        mask.__dict__["_pixels"] = box, _read_only(crop.copy())
+        return cls.of_crop((0, 0, *frame.image_shape), picture, frame)
+
+    @classmethod
+    def of_crop(cls, box: Box, crop: NDArray[np.bool_], frame: Frame) -> Mask:
+        """Return exactly the pixels `crop` (h, w) inside `box` of the whole image, half-open, as `of_pixels` does."""
+        inner, crop = _trim(crop)
+        bbox = (box[0] + inner[0], box[1] + inner[1], box[0] + inner[2], box[1] + inner[3]) if crop.size else inner
+        mask = cls(_logits_of_crop(bbox, crop, frame), frame, is_given=True)
+        mask.__dict__["_pixels"] = bbox, _read_only(crop.copy())
         return mask
 
     @property
@@ -97,6 +105,8 @@ class Mask:
         """
         if frame == self.frame:
             return self.logits
+        if self.is_given:
+            return _logits_of_crop(self.bbox, self.crop, frame)
         matrices, seen = [], []
         for axis in (0, 1):
             cells = self.frame.low_coordinates(frame.low_positions(axis), axis)
@@ -134,9 +144,17 @@ def logits_of(picture: NDArray[np.bool_], frame: Frame) -> NDArray[np.float32]:
 
     A cell is inside where at least half of it is; of something smaller than that, the cells that hold most stay.
     """
+    return _logits_of_crop(*_trim(picture), frame)
+
+
+def _logits_of_crop(box: Box, crop: NDArray[np.bool_], frame: Frame) -> NDArray[np.float32]:
+    """Return the pixels `crop` inside a half-open `box` of the image as logits (h, w), as `logits_of` does."""
     row0, col0, row1, col1 = frame.region
-    box, crop = _trim(picture[row0:row1, col0:col1])
-    share = frame.cell_overlap(0, box[0], box[2]) @ crop.astype(np.float32) @ frame.cell_overlap(1, box[1], box[3]).T
+    low = np.clip(box[:2], (row0, col0), (row1, col1))
+    high = np.clip(box[2:], low, (row1, col1))
+    seen = crop[low[0] - box[0] : high[0] - box[0], low[1] - box[1] : high[1] - box[1]].astype(np.float32)
+    rows = frame.cell_overlap(0, low[0] - row0, high[0] - row0)
+    share = rows @ seen @ frame.cell_overlap(1, low[1] - col0, high[1] - col0).T
     inside = (share > 0) & (share >= min(0.5, float(share.max())))
     return np.where(inside, np.float32(CERTAIN), np.float32(-CERTAIN))
 

@@ -6,14 +6,18 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from .masks import Mask
+
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from .embedding import ImageEmbedding
     from .image_input import SharedLimits
     from .journal_format import Identified
-    from .masks import Mask, MaskResult
-    from .prompts import Prompts
+    from .masks import MaskResult
+    from .prompts import MaskPrompt, Prompts
 
 
 class Phase(Enum):
@@ -82,7 +86,8 @@ class PendingObject:
 
     `embedding` holds the regions that were encoded for it, None if the whole image is all there is. `object_id` and
     `opened` are set for an object that was committed before and re-opened: its mask then, which counts as the answer to
-    the prompts that it was committed with.
+    the prompts that it was committed with. `drawn` is the mask that belongs to the prompts themselves, the inside of an
+    outline; `asked` has it, or an earlier answer.
     """
 
     asked: Prompts | None = None
@@ -91,6 +96,7 @@ class PendingObject:
     object_id: int | None = None
     opened: Answer | None = None
     embedding: ImageEmbedding | None = None
+    drawn: MaskPrompt = None
     _earlier: dict[tuple[int, int], Answer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,8 +115,12 @@ class PendingObject:
 
     def ask(self, prompts: Prompts) -> bool:
         """Note what is asked now, starting from an earlier answer where one fits; False if that was asked already."""
-        if self.asked is not None and self.asked.same_places(prompts):
+        is_same_drawing = _same_pixels(self.drawn, prompts.mask)
+        if self.asked is not None and self.asked.same_places(prompts) and is_same_drawing:
             return False
+        if self.asked is not None and not is_same_drawing:
+            self._earlier.clear()  # answers to another drawing are no start for this one
+        self.drawn = prompts.mask
         known = self._earlier.get(_size(prompts))
         if known is not None and known.prompts is not None and known.prompts.same_places(prompts):
             self.asked, self.answer = known.prompts, known
@@ -142,14 +152,25 @@ class PendingObject:
         self._earlier.clear()
         self.embedding = None
         if self.asked is not None:
-            self.asked = replace(self.asked, mask=None if self.opened is None else self.opened.mask)
+            self.asked = replace(self.asked, mask=self._first_mask)
 
-    def _start_for(self, prompts: Prompts) -> Mask | None:
+    def _start_for(self, prompts: Prompts) -> MaskPrompt:
         """Return the mask to feed back: the chosen one of the largest earlier prompts that these extend."""
         fitting = [size for size, answer in self._earlier.items() if answer.prompts and prompts.extends(answer.prompts)]
         if fitting:
             return self._earlier[max(fitting)].mask
-        return None if self.opened is None else self.opened.mask
+        return self._first_mask
+
+    @property
+    def _first_mask(self) -> MaskPrompt:
+        """The mask to start from before anything is answered."""
+        return self.drawn if self.drawn is not None or self.opened is None else self.opened.mask
+
+
+def _same_pixels(one: MaskPrompt, other: MaskPrompt) -> bool:
+    if isinstance(one, Mask) and isinstance(other, Mask):
+        return one.bbox == other.bbox and np.array_equal(one.crop, other.crop)
+    return one is other
 
 
 def _size(prompts: Prompts) -> tuple[int, int]:

@@ -26,6 +26,10 @@ LOOSE: Hashable = "loose points"
 """The object of points that were placed while no box or shape was active."""
 
 
+STROKES = ("path", "line")
+"""The types of shape that are drawn along an object, or beside it, and not round it."""
+
+
 @dataclass(frozen=True, eq=False)
 class PromptRow:
     """One point or one shape, as its layer holds it.
@@ -58,6 +62,11 @@ class PromptRow:
     def owned_by(self, owner: Hashable) -> PromptRow:
         """Return the same prompt as one of another object, whatever its table says."""
         return replace(self, owner=owner, features={**self.features, **dict.fromkeys(self.features.keys() & {OBJECT})})
+
+    @property
+    def joins_active(self) -> bool:
+        """Whether this adds to the object at hand, as points and strokes do; a closed shape begins one."""
+        return self.kind in ("point", *STROKES)
 
     @property
     def named_object(self) -> Hashable:
@@ -125,7 +134,7 @@ def own_owner(row_id: int, row: PromptRow) -> Hashable:
     """Return the object of a row that nobody claims: the one its table names, itself for a shape, the loose one."""
     if row.named_object is not None:
         return row.named_object
-    return LOOSE if row.is_point else ("shape", row_id)
+    return LOOSE if row.joins_active else ("shape", row_id)
 
 
 def adopt(found: Rows) -> Rows:
@@ -141,25 +150,25 @@ def assign_owners(
 ) -> tuple[Rows, Hashable | None]:
     """Settle which object each row belongs to, and which object is active now.
 
-    A named object wins. Else a shape is an object of its own, which placing or moving it makes active; a new point
-    belongs to the active object, or to the one that all loose points form. A shape placed round that object takes it
-    over. `places` gives a row's positions (n, d), in one frame for all rows, and None for a row in a slice not shown.
+    A named object wins. Else a shape is an object of its own, which placing or moving it makes active; a new point or
+    stroke belongs to the active object, or to the one that all loose ones form. A shape placed round that object takes
+    it over. `places` gives a row's positions (n, d), in one frame for all rows; None for a row in a slice not shown.
     """
     rows: Rows = {}
     fresh_shapes = []
     for row_id, row in found.items():
         is_new = row_id not in known
         touched = is_new or not _same_data(known[row_id], row)
-        if row.named_object is not None or (is_new and not row.is_point):
+        if row.named_object is not None or (is_new and not row.joins_active):
             owner = own_owner(row_id, row)
         elif is_new:
             owner = LOOSE if active is None else active
         else:
             owner = known[row_id].owner
         rows[row_id] = replace(row, owner=owner)
-        if touched and (not row.is_point or row.named_object is not None):
+        if touched and (not row.joins_active or row.named_object is not None):
             active = owner
-        if is_new and not row.is_point and row.named_object is None:
+        if is_new and not row.joins_active and row.named_object is None:
             fresh_shapes.append(rows[row_id])
     for shape in fresh_shapes:
         rows = _take_over_loose_points(rows, shape, places)
@@ -172,7 +181,7 @@ def _take_over_loose_points(
     """Let `shape` own the loose points if all positive ones lie in its box: a click, then a box, mean one object."""
     if (corners := places(shape)) is None:
         return rows
-    loose = {row_id: row for row_id, row in rows.items() if row.is_point and row.owner == LOOSE}
+    loose = {row_id: row for row_id, row in rows.items() if row.joins_active and row.owner == LOOSE}
     here = {row_id: place for row_id, row in loose.items() if (place := places(row)) is not None}
     positive = [place for row_id, place in here.items() if polarity(loose[row_id]) == 1]
     low, high = corners.min(axis=0), corners.max(axis=0)

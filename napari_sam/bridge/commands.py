@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari import Viewer  # noqa: TC002  napari hands its viewer to whoever asks for this type, at run time
 from napari.utils.notifications import show_warning
 
-from ..errors import NapariSamError
 from .annotate import annotate
-from .keys import choose_next
+from .keys import choose_next, warning_only
 from .registry import open_controllers
 from .tools import Tool
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 def start(viewer: Viewer) -> None:
     """Annotate the selected image, else the topmost."""
-    _warning_only(lambda: annotate(viewer))
+    warning_only(lambda: annotate(viewer))
 
 
 def commit(viewer: Viewer) -> None:
@@ -64,6 +63,21 @@ def boxes(viewer: Viewer) -> None:
     _with_annotation(viewer, lambda controller: controller.tools.take(Tool.BOX))
 
 
+def lassos(viewer: Viewer) -> None:
+    """Draw outlines round objects."""
+    _with_annotation(viewer, lambda controller: controller.tools.take(Tool.LASSO))
+
+
+def scribbles(viewer: Viewer) -> None:
+    """Draw strokes on the object, or beside it."""
+    _with_annotation(viewer, lambda controller: controller.tools.take(Tool.SCRIBBLE))
+
+
+def outline_object(viewer: Viewer) -> None:
+    """Take the labelled object under the cursor as a prompt."""
+    _with_annotation(viewer, lambda controller: controller.outline_object_under_cursor())
+
+
 def _with_annotation(viewer: Viewer, act: Callable[[Controller], None]) -> None:
     """Act on the annotation whose layer is selected, else on the one that began last."""
     controllers = open_controllers(getattr(viewer, "__wrapped__", viewer))
@@ -72,12 +86,4 @@ def _with_annotation(viewer: Viewer, act: Callable[[Controller], None]) -> None:
         return
     selected = viewer.layers.selection.active
     controller = next((one for one in controllers if selected in one.layers), controllers[-1])
-    _warning_only(lambda: act(controller))
-
-
-def _warning_only(act: Callable[[], Any]) -> None:
-    """Say what went wrong instead of raising it into napari."""
-    try:
-        act()
-    except NapariSamError as error:
-        show_warning(str(error))
+    warning_only(lambda: act(controller))

@@ -18,6 +18,7 @@ from ..objects import Overlap
 from ..prompt_rows import PromptView, adopt, assign_owners
 from ..recorder import Recorder
 from ..worker import Mailbox, ModelChoice
+from .existing import object_under_cursor, picture_of
 from .image_source import full_resolution, identified, image_source, shared_limits, shown_slice, unwrapped
 from .keys import Keys
 from .label_canvas import LayerCanvas, check_labels, new_labels
@@ -219,6 +220,22 @@ class Controller:
         self._pointer.let_go()
         self._annotator.reopen(object_id)
 
+    def outline_object(self, labels: Labels, object_id: int) -> None:
+        """Take an object of any labels layer as a prompt: its outline in the slice shown, as a shape of its own.
+
+        Raises
+        ------
+        LabelsError
+            The layer does not have the image's shape and place, or the slice shown has no pixel of the object.
+        """
+        picture = picture_of(unwrapped(labels), object_id, self.image_layer, self._key)
+        if self._key is not None:
+            self._prompts.outline(picture, self._key)
+
+    def outline_object_under_cursor(self) -> None:
+        """Take the labelled object under the cursor as a prompt; of several layers, that on top."""
+        self.outline_object(*object_under_cursor(self.viewer, self.preview))
+
     def cancel(self) -> None:
         """Stop what is running in the background; the next prompt starts it again."""
         self._annotator.cancel()
@@ -332,6 +349,7 @@ class Controller:
         self._pointer = Pointer(
             self.points, self.tools, self._on_point_pressed, self._on_point_released, self._on_hovered
         )
+        self.shapes.mouse_drag_callbacks.insert(0, self.tools.prepare_stroke)
         self._keys = Keys(self, (self.points, self.shapes, self.preview))
         registry.controllers.append(self)
 
@@ -339,6 +357,7 @@ class Controller:
         for event, answer in self._connections():
             event.disconnect(answer)
         self._pointer.stop()
+        self.shapes.mouse_drag_callbacks.remove(self.tools.prepare_stroke)
         self._keys.unbind()
         self._canvas.release()
 
@@ -353,12 +372,18 @@ class Controller:
 
     def _read_prompts(self, *, is_step: bool) -> None:
         """Tell the annotator what the prompt layers hold now."""
-        if self._quiet or self._is_closed:
+        if self._quiet or self._is_closed or not self._prompts.is_whole:
             return
         known, active = self._annotator.rows, self._annotator.active
         found = self._prompts.read(known, self._pressed)
         rows, active = assign_owners(known, found, active, self._places)
+        if is_step:
+            self._show_polarity(rows)
         self._annotator.set_prompts(rows, active, self._view(rows), is_step=is_step)
+
+    def _show_polarity(self, rows: Rows) -> None:
+        with self._ignoring_layers():
+            self._prompts.show_polarity(rows, self._ours)
 
     def _places(self, row: PromptRow) -> NDArray[np.floating] | None:
         """Return a prompt's points (n, 2) in the plane shown, None if it does not lie in it."""
@@ -400,6 +425,8 @@ class Controller:
 
     def _on_prompt_data(self, event: Any) -> None:
         self._is_editing = str(event.action) not in FINISHED
+        if event.source is self.shapes:
+            self._prompts.note_drawing(is_drawing=str(event.action) == "adding")
         if not self._is_editing:
             self._read_prompts(is_step=True)
 
@@ -463,6 +490,7 @@ class Controller:
     def _on_prompts_changed(self, rows: Any) -> None:
         with self._ignoring_layers():
             self._prompts.write(rows if self._pressed is None else self._without_pressed(rows))
+            self._prompts.show_polarity(rows, self._ours)
         self._annotator.see(self._view(rows))
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Shapes
 from napari.utils.key_bindings import coerce_keybinding
+from napari.utils.notifications import show_warning
 
+from ..errors import NapariSamError
 from .tools import Tool
 
 if TYPE_CHECKING:
@@ -22,10 +24,13 @@ if TYPE_CHECKING:
 KEYS: dict[str, Callable[[Controller], None]] = {
     "Enter": lambda controller: controller.commit(),
     "Escape": lambda controller: controller.clear(),
-    "T": lambda controller: controller.tools.take(Tool.NEGATIVE if controller.tools.polarity else Tool.POSITIVE),
+    "T": lambda controller: controller.tools.toggle_polarity(),
     "P": lambda controller: controller.tools.take(Tool.POSITIVE),
     "N": lambda controller: controller.tools.take(Tool.NEGATIVE),
     "B": lambda controller: controller.tools.take(Tool.BOX),
+    "L": lambda controller: controller.tools.take(Tool.LASSO),
+    "S": lambda controller: controller.tools.take(Tool.SCRIBBLE),
+    "M": lambda controller: controller.outline_object_under_cursor(),
     "C": lambda controller: choose_next(controller),
     "Control-Z": lambda controller: controller.undo(),
     "Control-Shift-Z": lambda controller: controller.redo(),
@@ -67,13 +72,21 @@ class Keys:
             if key in FINISH_DRAWING and self._is_drawing and isinstance(layer, Shapes) and finish is not None:
                 finish(layer)
             else:
-                KEYS[key](self._controller)
+                warning_only(lambda: KEYS[key](self._controller))
 
         layer.bind_key(binding, pressed, overwrite=True)
 
     def _on_shape_data(self, event: Any) -> None:
         if str(event.action) in ("adding", "added"):
             self._is_drawing = str(event.action) == "adding"
+
+
+def warning_only(act: Callable[[], Any]) -> None:
+    """Say what went wrong instead of raising it into napari."""
+    try:
+        act()
+    except NapariSamError as error:
+        show_warning(str(error))
 
 
 def choose_next(controller: Controller) -> None:

@@ -14,13 +14,15 @@ import numpy as np
 import pandas as pd
 from napari.layers import Points, Shapes
 
+from ..drawn import corners_of, mask_inside, outline, points_along
 from ..errors import PromptError
 from ..prompt_rows import ObjectPrompts, PromptRow, PromptView, Rows, align, polarity
 from ..prompts import Prompts
 from .image_source import full_resolution, placed_like
+from .looks import COLOURS, SHAPE_COLOUR, show_colours, show_symbols
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Collection, Hashable
 
     from napari.layers import Image, Layer
     from numpy.typing import NDArray
@@ -28,9 +30,9 @@ if TYPE_CHECKING:
     from ..planes import SliceKey
 
 LABEL = "label"
-COLOURS = {1: "#3ddc5a", 0: "#ff4b4b"}
-SYMBOLS = {1: "disc", 0: "cross"}
 CLOSED_SHAPES = ("rectangle", "ellipse", "polygon")
+UNFINISHED = ("add_polygon", "add_polygon_lasso")
+"""Modes in which napari shows an outline as a path until it is closed."""
 
 
 def new_points(image: Image) -> Points:
@@ -56,11 +58,13 @@ def _point_size(image: Image) -> float:
 
 
 def new_shapes(image: Image) -> Shapes:
-    """Return an empty shapes layer in the place of `image`, ready for boxes."""
+    """Return an empty shapes layer in the place of `image`, ready for boxes, outlines and strokes."""
     return Shapes(
         ndim=image.ndim,
-        name=f"{image.name} boxes",
-        edge_color="#ffd23d",
+        name=f"{image.name} shapes",
+        features=pd.DataFrame({LABEL: np.zeros(0, int)}),
+        feature_defaults={LABEL: 1},
+        edge_color=SHAPE_COLOUR,
         face_color="transparent",
         edge_width=1,
         **placed_like(image),
@@ -80,6 +84,19 @@ class PromptLayers:
 
     def __init__(self, points: Points, shapes: Shapes, image: Image) -> None:
         self.points, self.shapes, self.image = points, shapes, image
+        self._is_drawing = False
+
+    def note_drawing(self, *, is_drawing: bool) -> None:
+        """Note that a shape was begun, or finished: until then an outline is no prompt."""
+        self._is_drawing = is_drawing and str(self.shapes.mode) in UNFINISHED
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the layers' tables fit their data; when prompts are removed, the table follows last.
+
+        Shapes that are emptied keep their table for good: without data it counts for nothing.
+        """
+        return all(len(layer.features) == len(layer.data) for layer in (self.points, self.shapes) if len(layer.data))
 
     def read(self, known: Rows, pressed: PromptRow | None = None) -> Rows:
         """Return all rows of both layers, with the ids that they have in `known`; new ones own nothing yet.
@@ -97,8 +114,28 @@ class PromptLayers:
             PromptRow(str(kind), np.array(data, float), features)
             for data, kind, features in zip(self.shapes.data, self.shapes.shape_type, tables[1], strict=True)
         ]
+        if self._is_drawing:
+            del shapes[-1:]
         rows = align(known, points, is_point=True) | align(known, shapes, is_point=False)
         return dict(sorted(rows.items()))
+
+    def show_polarity(self, rows: Rows, ours: Collection[Layer]) -> None:
+        """Let the prompts in layers of `ours` look like what they say."""
+        points = [row for row in rows.values() if row.is_point]
+        shapes = [row for row in rows.values() if not row.is_point]
+        if self.points in ours:
+            show_symbols(self.points, map(polarity, points))
+        if self.shapes in ours:
+            show_colours(self.shapes, shapes, map(polarity, shapes))
+
+    def outline(self, picture: NDArray[np.bool_], key: SliceKey) -> None:
+        """Add the outline of the pixels of `picture` (height, width) in the plane `key`, as a polygon."""
+        places = outline(picture)
+        corners = np.tile([0.0 if at is None else float(at) for at in key.index], (len(places), 1))
+        corners[:, list(key.displayed)] = places
+        if not _same_place(self.shapes, self.image):
+            corners = np.array([self.shapes.world_to_data(self.image.data_to_world(corner)) for corner in corners])
+        self.shapes.add_polygons(corners[:, -self.shapes.ndim :])
 
     def point_at(self, position: NDArray[np.floating]) -> PromptRow:
         """Return the point that a click at `position` (d,) in the points layer's coordinates would place there."""
@@ -128,7 +165,7 @@ class PromptLayers:
             else:
                 grouped[row.owner].append((row_id, row, places))
         objects = {
-            owner: prompts for owner, group in grouped.items() if (prompts := _object_prompts(group)) is not None
+            owner: prompts for owner, group in grouped.items() if (prompts := _object_prompts(group, shape)) is not None
         }
         note = " ".join(f"{count} {problem}." for problem, count in notes.items())
         return PromptView(objects, tuple(here), note)
@@ -147,13 +184,30 @@ class PromptLayers:
         return np.array([self.image.world_to_data(layer.data_to_world(p))[-len(p) :] for p in positions])
 
 
-def _object_prompts(group: list[tuple[int, PromptRow, NDArray[np.floating]]]) -> ObjectPrompts | None:
-    """Return one object's prompts; None if what there is only says where it is not."""
-    points = [(places[0], polarity(row) or 0) for _, row, places in group if row.is_point]
-    boxes = [np.concatenate([places.min(0), places.max(0)]) for _, row, places in group if not row.is_point]
+def _object_prompts(
+    group: list[tuple[int, PromptRow, NDArray[np.floating]]], shape: tuple[int, int]
+) -> ObjectPrompts | None:
+    """Return one object's prompts; None if what there is only says where it is not.
+
+    A rectangle is a box. Any other closed shape is a box, and its inside a mask; with such a shape among them, several
+    of one object are one area.
+    """
+    points = [
+        (place, polarity(row) or 0)
+        for _, row, places in group
+        if row.joins_active
+        for place in (places if row.is_point else points_along(places))
+        if is_inside(place[None], shape)
+    ]
+    closed = [(row.kind, corners_of(row.kind, places)) for _, row, places in group if not row.joins_active]
+    boxes = [np.concatenate([corners.min(0), corners.max(0)]) for _, corners in closed]
+    mask = None
+    if any(kind != "rectangle" for kind, _ in closed):
+        mask = mask_inside([corners for _, corners in closed], shape)
+        boxes = [np.concatenate([np.min(boxes, axis=0)[:2], np.max(boxes, axis=0)[2:]])]
     if not boxes and not any(positive for _, positive in points):
         return None
-    prompts = Prompts([p for p, _ in points], [positive for _, positive in points], boxes)
+    prompts = Prompts([p for p, _ in points], [positive for _, positive in points], boxes, mask)
     return ObjectPrompts(prompts, tuple(row_id for row_id, _, _ in group))
 
 
@@ -161,9 +215,9 @@ def _problem(row: PromptRow, places: NDArray[np.floating], shape: tuple[int, int
     """Return why a row is left out, or nothing."""
     if not (np.isfinite(places).all() and np.isfinite(row.data).all()):
         return "with a position that is not a number left out"
-    if not row.is_point and row.kind not in CLOSED_SHAPES:
-        return f"of type {row.kind} left out: draw a rectangle, an ellipse or a polygon"
-    if row.is_point and polarity(row) is None:
+    if not row.joins_active and row.kind not in CLOSED_SHAPES:
+        return f"of type {row.kind} left out: draw a rectangle, an ellipse, a polygon or a path"
+    if row.joins_active and polarity(row) is None:
         return "with a label other than 1 and 0 left out"
     return "" if is_inside(places, shape) else "outside the image left out"
 
@@ -183,7 +237,7 @@ def check_bindable(layer: Layer, kind: type[Layer], image: Image) -> None:
 
 def _table(features: pd.DataFrame, count: int) -> list[dict[str, Any]]:
     """Return the features of `count` prompts, a dictionary each; None stands for every kind of missing value."""
-    features = features.astype(object)
+    features = features.iloc[:count].astype(object)
     features = features.where(features.notna(), None)
     if not len(features.columns):
         return [{} for _ in range(count)]

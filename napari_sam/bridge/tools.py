@@ -1,4 +1,4 @@
-"""What the next click or drag on the canvas means: a positive point, a negative one, or a box."""
+"""What the next click or drag on the canvas means: a point, a box, an outline or a stroke."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ class Tool(Enum):
     POSITIVE = "positive"
     NEGATIVE = "negative"
     BOX = "box"
+    LASSO = "lasso"
+    SCRIBBLE = "scribble"
+
+
+DRAWING = {Tool.BOX: "add_rectangle", Tool.LASSO: "add_polygon_lasso", Tool.SCRIBBLE: "add_path"}
+"""The modes of the shapes layer that tools stand for; the others place points."""
 
 
 def _value_of(label: int, column: pd.Series[Any]) -> Any:
@@ -58,8 +64,8 @@ class Tools:
     def current(self) -> Tool | None:
         """The tool in hand; None if the canvas does something else, say pan or select."""
         active = self._viewer.layers.selection.active
-        if active is self._shapes and active.mode == "add_rectangle":
-            return Tool.BOX
+        if active is self._shapes:
+            return next((tool for tool, mode in DRAWING.items() if active.mode == mode), None)
         if active is self._points and active.mode == "add":
             return self.pointing
         return None
@@ -71,17 +77,24 @@ class Tools:
 
     def take(self, tool: Tool) -> None:
         """Take a tool in hand: choose its layer, and make that ready to be clicked or drawn in."""
-        layer, mode = (self._shapes, "add_rectangle") if tool is Tool.BOX else (self._points, "add")
+        layer = self._shapes if tool in DRAWING else self._points
         layer.visible = True
         self._viewer.layers.selection.active = layer
-        layer.mode = mode
-        if tool is not Tool.BOX:
-            self.set_polarity(int(tool is Tool.POSITIVE))
+        layer.mode = DRAWING.get(tool, "add")
+        self.set_polarity(self._polarity if tool in DRAWING else int(tool is Tool.POSITIVE))
+
+    def toggle_polarity(self) -> None:
+        """Change between positive and negative; what is not drawn with a polarity gives way to points."""
+        if self.current is Tool.SCRIBBLE:
+            self.set_polarity(1 - self._polarity)
+        else:
+            self.take(Tool.NEGATIVE if self._polarity else Tool.POSITIVE)
 
     def set_polarity(self, label: int) -> None:
-        """Make the next points positive (1) or negative (0)."""
+        """Make the next points and strokes positive (1) or negative (0)."""
         self._polarity = int(label)
-        self._prepare_point(self._polarity)
+        self._prepare(self._points, self._polarity)
+        self._prepare(self._shapes, self._polarity if self.current is Tool.SCRIBBLE else 1)
         self.changed.emit()
 
     def connections(self) -> list[tuple[Any, Callable[..., None]]]:
@@ -91,11 +104,18 @@ class Tools:
 
     def prepare_click(self, event: Any) -> None:
         """Left is as chosen, right or Ctrl negative, for the point that napari adds at the release."""
-        is_negative = event.button == 2 or "Control" in event.modifiers
-        self._prepare_point(0 if is_negative else self._polarity)
+        self._prepare(self._points, self._polarity_of(event))
 
-    def _prepare_point(self, label: int) -> None:
-        layer = self._points
+    def prepare_stroke(self, shapes: Shapes, event: Any) -> None:
+        """Do the same for the stroke that a press begins; an outline is always one of an object."""
+        self._prepare(shapes, self._polarity_of(event) if self.current is Tool.SCRIBBLE else 1)
+
+    def _polarity_of(self, event: Any) -> int:
+        is_negative = event.button == 2 or "Control" in event.modifiers
+        return 0 if is_negative else self._polarity
+
+    def _prepare(self, layer: Points | Shapes, label: int) -> None:
+        """Give what is placed next in a layer its label."""
         if LABEL not in layer.features:
             if label:
                 return  # what a point without a label is
@@ -104,7 +124,7 @@ class Tools:
         if value is None:
             layer.features = layer.features.assign(**{LABEL: layer.features[LABEL].cat.add_categories([label])})
             value = label
-        # Without the block, the points that are selected would change too, and the last one placed always is.
+        # Without the block, what is selected would change too, and what was placed last always is.
         with layer.block_update_properties():
             layer.feature_defaults = layer.feature_defaults.assign(**{LABEL: value})
 

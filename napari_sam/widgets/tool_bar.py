@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from ..bridge.tools import Tool
 from .parts import explain
@@ -12,7 +12,14 @@ BUTTONS = {
     Tool.POSITIVE: ("+ Point", "P", "Click on the object.\nA right click, or Ctrl and a click, says where it is not."),
     Tool.NEGATIVE: ("\N{MINUS SIGN} Point", "N", "Click where the object is not."),
     Tool.BOX: ("Box", "B", "Drag a box round the object; clicks then correct its mask."),
+    Tool.LASSO: ("Lasso", "L", "Draw round the object; clicks then correct its mask."),
+    Tool.SCRIBBLE: (
+        "Scribble",
+        "S",
+        "Draw a stroke on the object.\nWith the right button, or Ctrl, or after T, beside it.",
+    ),
 }
+ROWS = ((Tool.POSITIVE, Tool.NEGATIVE), (Tool.BOX, Tool.LASSO, Tool.SCRIBBLE))
 
 
 class ToolBar(QWidget):
@@ -25,13 +32,16 @@ class ToolBar(QWidget):
         self._buttons = {tool: QPushButton(f"{text}  {key}") for tool, (text, key, _) in BUTTONS.items()}
         self._group = QButtonGroup(self)
         self._group.setExclusive(False)  # else none could be pressed
-        layout = QHBoxLayout(self)
+        layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for button in self._buttons.values():
-            button.setCheckable(True)
-            self._group.addButton(button)
-            layout.addWidget(button, 1)
+        for tools in ROWS:
+            row = QHBoxLayout()
+            layout.addLayout(row)
+            for button in (self._buttons[tool] for tool in tools):
+                button.setCheckable(True)
+                self._group.addButton(button)
+                row.addWidget(button, 1)
         self._group.buttonClicked.connect(self._on_button_clicked)
 
     def value(self) -> Tool | None:

@@ -10,7 +10,7 @@ import pytest
 from fakes import PATIENCE, FakePredictor
 from napari.components import ViewerModel
 
-from napari_sam.bridge import commands
+from napari_sam.bridge import commands, keys
 from napari_sam.bridge.controller import Controller
 from napari_sam.bridge.registry import open_controllers
 from napari_sam.bridge.tools import Tool
@@ -73,6 +73,7 @@ def test_the_annotation_whose_layer_is_selected_is_meant(annotator: Controller, 
 def test_without_an_image_a_command_says_so(monkeypatch: pytest.MonkeyPatch, command: Any) -> None:
     said: list[str] = []
     monkeypatch.setattr(commands, "show_warning", said.append)
+    monkeypatch.setattr(keys, "show_warning", said.append)
     command(ViewerModel())
     assert len(said) == 1
     assert "image" in said[0]

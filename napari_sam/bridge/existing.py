@@ -1,0 +1,48 @@
+"""Objects that are in some labels layer already, as prompts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.layers import Labels
+
+from ..errors import LabelsError
+from .label_canvas import check_labels
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+    from numpy.typing import NDArray
+
+    from ..planes import SliceKey
+
+
+def picture_of(labels: Labels, object_id: int, image: Image, key: SliceKey | None) -> NDArray[np.bool_]:
+    """Return the pixels (height, width) of an object in the plane `key` of `image`, None being no plane at all.
+
+    Raises
+    ------
+    LabelsError
+        The layer does not have the image's shape and place, or the plane has no pixel of the object.
+    """
+    check_labels(labels, image)
+    picture = np.zeros((0, 0), bool) if key is None else np.asarray(key.plane_of(labels.data)) == object_id
+    if object_id == 0 or not picture.any():
+        raise LabelsError(f"layer {labels.name!r} shows no pixel of object {object_id} here: choose one that it shows")
+    return picture
+
+
+def object_under_cursor(viewer: ViewerModel, preview: Labels) -> tuple[Labels, int]:
+    """Return the topmost visible labels layer, and the id in it, that the cursor points at.
+
+    Raises
+    ------
+    LabelsError
+        There is none.
+    """
+    for layer in reversed(viewer.layers):
+        is_asked = isinstance(layer, Labels) and layer.visible and layer is not preview
+        if is_asked and (object_id := layer.get_value(viewer.cursor.position, world=True)):
+            return layer, int(object_id)
+    raise LabelsError("there is no labelled object under the cursor: point at one, then press the key")
