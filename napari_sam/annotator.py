@@ -13,9 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from psygnal import Signal, SignalGroup
 
+from .asking import ENCODE, Asking
 from .errors import LabelsError
+from .events import AnnotatorEvents
 from .geometry import Frame, whole
 from .ledger import Ledger
 from .masks import Mask, MaskResult
@@ -23,36 +24,18 @@ from .object_table import ObjectTable
 from .objects import Overlap, OverlapQuestion, Piece, Wanted
 from .pending import Answer, ImageSource, PendingObject, Phase, SliceState, Status
 from .prompt_rows import LOOSE, PromptView, Rows, apply, changes
-from .questions import Questions
 from .recorder import Recorder
-from .worker import Job, Mailbox, ModelChoice, Priority
+from .worker import Mailbox, ModelChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from .embedding import ImageEmbedding
     from .history import Change, History, LabelCanvas, Step
-    from .predictor import Predictor
 
 KEPT_EMBEDDINGS = 32
 REOPENED = "reopened"
 REOPENED_SIZE = 256
-ENCODE = "encode"
-
-
-class AnnotatorEvents(SignalGroup):
-    """Signals, all emitted on the main thread."""
-
-    embedding_ready = Signal(description="the slice shown is encoded")
-    mask_changed = Signal(description="candidates or the chosen one changed")
-    committed = Signal(tuple, description="objects were written: their ids")
-    objects_changed = Signal(description="the table of objects, its classes or what is selected changed")
-    overlap_asked = Signal(OverlapQuestion, description="a commit waits for being told what to do with earlier objects")
-    failed = Signal(Exception, description="something in the background failed")
-    status_changed = Signal(Status)
-    prompts_changed = Signal(object, description="the annotator changed the prompt rows: all rows there are now")
-    warned = Signal(str, description="something that need not stop anybody: the journal cannot be written")
-    closed = Signal()
 
 
 class Annotator:
@@ -87,7 +70,7 @@ class Annotator:
         self.rows: Rows = {}
         self._noted: Rows = {}
         self._touched: list[Hashable] = []
-        self._questions = Questions(choice, self.mailbox, self._on_settled, self._report, self._say)
+        self._questions = Asking(choice, self.mailbox, self.events, self._on_settled, self._report, self._say)
         self._slices: OrderedDict[Hashable, SliceState] = OrderedDict()
         self._shown: SliceState | None = None
         self._view = PromptView()
@@ -191,7 +174,7 @@ class Annotator:
             if record.ask(wanted.prompts):
                 self._error = None
             if not record.is_answered:
-                self._ask(state, key, record)
+                self._questions.decode(state, key, record)
         if state.embedding is not None and all(record.is_answered for record in state.objects.values()):
             self._error = None  # what failed is not asked any more
         if self._commit_wanted is not None and not self._questions:  # what it waited for was taken back
@@ -223,7 +206,7 @@ class Annotator:
         if self._error is None and unanswered:
             for key, record in unanswered:
                 if ENCODE not in self._questions and ("decode", key) not in self._questions:
-                    self._ask(self._shown, key, record)
+                    self._questions.decode(self._shown, key, record)
             self._commit_wanted = overlap
             return self._say("Will commit as soon as the mask is there.")
         return self._commit_now(overlap)
@@ -233,7 +216,7 @@ class Annotator:
         self._commit_wanted = None
         if self._shown is not None:
             for key in self._shown.objects:
-                self._cancel_questions(key)
+                self._questions.forget(key)
             self._shown.objects = {}
         self._change_rows(dict.fromkeys(self._view.rows), is_step=True)
         self._say("")
@@ -374,7 +357,7 @@ class Annotator:
 
     def _drop(self, state: SliceState, key: Hashable) -> None:
         """Forget an object without prompts; one that was re-opened is again as it was."""
-        self._cancel_questions(key)
+        self._questions.forget(key)
         if not state.objects[key].start_again():
             del state.objects[key]
 
@@ -415,7 +398,7 @@ class Annotator:
         if (state := self._slices.get(slice_key)) is None:
             return
         if close:
-            self._cancel_questions(key)
+            self._questions.forget(key)
             state.objects.pop(key, None)
         elif state is self._shown and key not in state.objects and (record := self._reopened(key)) is not None:
             state.objects[key] = record
@@ -433,79 +416,8 @@ class Annotator:
         return state
 
     def _encode_shown(self) -> None:
-        state = self._shown
-        if state is None or state.embedding is not None or ENCODE in self._questions:
-            return
-        source = state.source
-
-        def work(predictor: Predictor, job: Job) -> tuple[ImageEmbedding, float]:
-            started = time.monotonic()  # here, so that neither loading the model nor waiting in the queue counts
-            limits = None if source.limits is None else source.limits.resolved
-            if source.identity is not None:
-                _ = source.identity.resolved  # here, since it may have to read a file
-            report, is_cancelled = job.progress, job.is_cancelled
-            embedding = predictor.encode(source.pixels, limits=limits, progress=report, cancelled=is_cancelled)
-            return embedding, time.monotonic() - started
-
-        def done(encoded: tuple[ImageEmbedding, float]) -> None:
-            state.embedding, state.seconds = encoded
-            self.events.embedding_ready.emit()
-            for key, record in state.objects.items():
-                if not record.is_answered:
-                    self._ask(state, key, record)
-
-        self._questions.ask(ENCODE, Priority.ENCODE, work, done)
-
-    def _ask(self, state: SliceState, key: Hashable, record: PendingObject) -> None:
-        """Put an object's prompts to the decoder; the image is encoded first if it has not been."""
-        embedding, asked = state.embedding, record.asked
-        if embedding is None or asked is None:
-            return self._encode_shown()
-        if record.embedding is not None:
-            embedding = record.embedding
-
-        def work(predictor: Predictor, _job: Job) -> MaskResult:
-            return _evaluated(predictor.decode(embedding, asked))
-
-        def done(result: MaskResult) -> None:
-            self._take(record, Answer(asked, result, result.best))
-            self._refine(state, key, record, embedding)
-
-        def meanwhile(result: MaskResult) -> None:
-            # While something is dragged there is always a newer question: without this the mask would stand still.
-            if not record.is_answered:
-                record.answer = Answer(asked, result, result.best)
-                self.events.mask_changed.emit()
-
-        self._questions.drop(("refine", key))
-        return self._questions.ask(("decode", key), Priority.DECODE, work, done, meanwhile)
-
-    def _refine(self, state: SliceState, key: Hashable, record: PendingObject, embedding: ImageEmbedding) -> None:
-        """Look again where it helps, with what there was already answered."""
-        source, asked = state.source, record.asked
-        if asked is None:
-            return
-
-        def work(predictor: Predictor, job: Job) -> tuple[ImageEmbedding, MaskResult] | None:
-            better = predictor.refine(embedding, source.pixels, asked, cancelled=job.is_cancelled)
-            return None if better is embedding else (better, _evaluated(predictor.decode(better, asked)))
-
-        def done(refined: tuple[ImageEmbedding, MaskResult] | None) -> None:
-            if refined is not None:
-                record.embedding, result = refined
-                self._take(record, Answer(asked, result, result.best))
-
-        self._questions.ask(("refine", key), Priority.ENCODE, work, done)
-
-    def _take(self, record: PendingObject, answer: Answer) -> None:
-        if record.asked is answer.prompts:
-            record.take(answer)
-            self.events.mask_changed.emit()
-
-    def _cancel_questions(self, key: Hashable) -> None:
-        """Stop asking about an object."""
-        for kind in ("decode", "refine"):
-            self._questions.drop((kind, key))
+        if self._shown is not None:
+            self._questions.encode(self._shown)
 
     def _cancel_jobs(self) -> None:
         self._questions.drop_all()
@@ -561,7 +473,7 @@ class Annotator:
     def _finish(self, state: SliceState, written: dict[Hashable, int]) -> None:
         """Clear the prompts of what was written."""
         for key in written:
-            self._cancel_questions(key)
+            self._questions.forget(key)
         rows = {row_id for key in written for row_id in state.objects.pop(key).rows}
         self.active = None
         self._change_rows(dict.fromkeys(rows))
@@ -575,7 +487,7 @@ class Annotator:
         self._ledger.delete(object_id, rows)
         for state in self._slices.values():
             if state.objects.pop(key, None) is not None:
-                self._cancel_questions(key)
+                self._questions.forget(key)
         self._change_rows(dict.fromkeys(rows))
         self.events.mask_changed.emit()
 
@@ -626,9 +538,3 @@ class Annotator:
 
     def _report(self) -> None:
         self.events.status_changed.emit(self.status)
-
-
-def _evaluated(result: MaskResult) -> MaskResult:
-    """Make the best mask's pixels here, on the worker, so that the main thread only paints them."""
-    _ = result.masks[result.best].crop
-    return result

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_warning
 
-from ..annotator import Annotator, AnnotatorEvents
+from ..annotator import Annotator
 from ..hover import Hover
 from ..objects import Overlap
 from ..prompt_rows import PromptView, adopt, assign_owners
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer, Points, Shapes
     from numpy.typing import NDArray
 
+    from ..events import AnnotatorEvents
     from ..export import Grid
     from ..masks import Mask
     from ..object_table import ObjectTable

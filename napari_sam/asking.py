@@ -1,0 +1,125 @@
+"""What one annotation asks of its model: to encode a slice, to answer prompts, to look closer."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from .pending import Answer, PendingObject, SliceState
+from .questions import Questions
+from .worker import Job, Mailbox, ModelChoice, Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from .embedding import ImageEmbedding
+    from .events import AnnotatorEvents
+    from .masks import MaskResult
+    from .predictor import Predictor
+
+ENCODE = "encode"
+
+
+class Asking(Questions):
+    """The questions of one annotation, whose answers go into its slices and objects.
+
+    Parameters
+    ----------
+    events
+        Where to tell that a slice is encoded, or that a mask has changed.
+    choice, mailbox, on_settled, on_progress, on_notice
+        See `Questions`.
+    """
+
+    def __init__(
+        self,
+        choice: ModelChoice,
+        mailbox: Mailbox,
+        events: AnnotatorEvents,
+        on_settled: Callable[[Exception | None], None],
+        on_progress: Callable[[], None],
+        on_notice: Callable[[str], None],
+    ) -> None:
+        super().__init__(choice, mailbox, on_settled, on_progress, on_notice)
+        self._events = events
+
+    def encode(self, state: SliceState) -> None:
+        """Encode a slice unless it has been, or is being; then answer what was asked of it meanwhile."""
+        if state.embedding is not None or ENCODE in self:
+            return
+        source = state.source
+
+        def work(predictor: Predictor, job: Job) -> tuple[ImageEmbedding, float]:
+            started = time.monotonic()  # here, so that neither loading the model nor waiting in the queue counts
+            limits = None if source.limits is None else source.limits.resolved
+            if source.identity is not None:
+                _ = source.identity.resolved  # here, since it may have to read a file
+            report, is_cancelled = job.progress, job.is_cancelled
+            embedding = predictor.encode(source.pixels, limits=limits, progress=report, cancelled=is_cancelled)
+            return embedding, time.monotonic() - started
+
+        def done(encoded: tuple[ImageEmbedding, float]) -> None:
+            state.embedding, state.seconds = encoded
+            self._events.embedding_ready.emit()
+            for key, record in state.objects.items():
+                if not record.is_answered:
+                    self.decode(state, key, record)
+
+        self.ask(ENCODE, Priority.ENCODE, work, done)
+
+    def decode(self, state: SliceState, key: Hashable, record: PendingObject) -> None:
+        """Put an object's prompts to the decoder; the image is encoded first if it has not been."""
+        embedding, asked = state.embedding, record.asked
+        if embedding is None or asked is None:
+            return self.encode(state)
+        if record.embedding is not None:
+            embedding = record.embedding
+
+        def work(predictor: Predictor, _job: Job) -> MaskResult:
+            return _evaluated(predictor.decode(embedding, asked))
+
+        def done(result: MaskResult) -> None:
+            self._take(record, Answer(asked, result, result.best))
+            self._refine(state, key, record, embedding)
+
+        def meanwhile(result: MaskResult) -> None:
+            # While something is dragged there is always a newer question: without this the mask would stand still.
+            if not record.is_answered:
+                record.answer = Answer(asked, result, result.best)
+                self._events.mask_changed.emit()
+
+        self.drop(("refine", key))
+        return self.ask(("decode", key), Priority.DECODE, work, done, meanwhile)
+
+    def _refine(self, state: SliceState, key: Hashable, record: PendingObject, embedding: ImageEmbedding) -> None:
+        """Look again where it helps, with what there was already answered."""
+        source, asked = state.source, record.asked
+        if asked is None:
+            return
+
+        def work(predictor: Predictor, job: Job) -> tuple[ImageEmbedding, MaskResult] | None:
+            better = predictor.refine(embedding, source.pixels, asked, cancelled=job.is_cancelled)
+            return None if better is embedding else (better, _evaluated(predictor.decode(better, asked)))
+
+        def done(refined: tuple[ImageEmbedding, MaskResult] | None) -> None:
+            if refined is not None:
+                record.embedding, result = refined
+                self._take(record, Answer(asked, result, result.best))
+
+        self.ask(("refine", key), Priority.ENCODE, work, done)
+
+    def _take(self, record: PendingObject, answer: Answer) -> None:
+        if record.asked is answer.prompts:
+            record.take(answer)
+            self._events.mask_changed.emit()
+
+    def forget(self, key: Hashable) -> None:
+        """Stop asking about an object."""
+        for kind in ("decode", "refine"):
+            self.drop((kind, key))
+
+
+def _evaluated(result: MaskResult) -> MaskResult:
+    """Make the best mask's pixels here, on the worker, so that the main thread only paints them."""
+    _ = result.masks[result.best].crop
+    return result
