@@ -161,6 +161,7 @@ class Predictor:
         self._sam = checkpoint.sam.to(device)
         # The decoder is small: it stays in float32, where its masks are exact.
         self._sam.image_encoder.to(dtype)
+        self._sam.prepare_for_inference()
 
     def __repr__(self) -> str:
         precision = str(self.dtype).removeprefix("torch.")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .mask_decoder import MaskDecoder
 from .prompt_encoder import PromptEncoder
 from .specs import EMBEDDING_STRIDE, SamSpec, ViTSpec
-from .tiny_vit import TinyViT
+from .tiny_vit import ConvNorm, TinyViT
 from .vit import ImageEncoderViT
 
 if TYPE_CHECKING:
@@ -91,6 +91,12 @@ class Sam(nn.Module):
         logits, iou = self.mask_decoder(features, image_pe, sparse, dense)
         chosen = slice(1, None) if multimask else slice(0, 1)
         return logits[:, chosen], iou[:, chosen]
+
+    def prepare_for_inference(self) -> None:
+        """Compute once what follows from the weights alone; undone by loading others, by training, by moving."""
+        for module in self.modules():
+            if isinstance(module, ConvNorm):
+                module.fold()
 
     @property
     def _decoder_dtype(self) -> torch.dtype:

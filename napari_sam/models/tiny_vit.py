@@ -5,13 +5,13 @@ Between modules the features are (B, C, H, W) in channels-last memory, so that t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import BetweenBlocks, join_windows, neck, split_windows
+from .layers import BetweenBlocks, band_rows, in_bands, join_windows, neck, split_windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 class ConvNorm(nn.Module):
     """A convolution without bias and its batch norm.
 
-    In evaluation the norm is folded into the convolution on every call: folding costs next to nothing beside the
-    convolution, and a folded kernel that was kept would go stale with the next `load_state_dict`.
+    In evaluation the norm is folded into the convolution: on every call, or once by `fold`, for a network whose weights
+    will not change. What was folded is forgotten with the weights that it came from: when others are loaded, when the
+    network is trained, when it goes to another device or precision.
     """
+
+    _kept: tuple[Tensor, Tensor] | None = None
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, gain: float = 1.0
@@ -39,8 +42,29 @@ class ConvNorm(nn.Module):
         if self.training:
             out: Tensor = self.bn(self.c(x))
             return out
-        weight, bias = self._folded()
+        weight, bias = self._kept or self._folded()
         return F.conv2d(x, weight, bias, self.c.stride, self.c.padding, groups=self.c.groups)
+
+    def fold(self) -> None:
+        """Fold once for all calls that follow; inference only."""
+        with torch.no_grad():
+            weight, bias = self._folded()
+            self._kept = weight.contiguous(memory_format=torch.channels_last), bias
+
+    def train(self, mode: bool = True) -> ConvNorm:
+        """Set the mode; in training nothing that was folded stays."""
+        if mode:
+            self._kept = None
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        self._kept = None
+        super()._load_from_state_dict(*arguments)
+
+    def _apply(self, *arguments: Any, **options: Any) -> ConvNorm:
+        self._kept = None
+        moved: ConvNorm = super()._apply(*arguments, **options)  # type: ignore[no-untyped-call]
+        return moved
 
     def _folded(self) -> tuple[Tensor, Tensor]:
         norm, kernel = self.bn, self.c.weight
@@ -76,6 +100,18 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
+        height = x.shape[2]
+        rows = band_rows(len(x) * x.shape[3] * self.conv2.c.in_channels, x.device)
+        if self.training or rows >= height:  # in training the batch norms want to see everything
+            return self._whole(x)
+        bands = []
+        for top in range(0, height, rows):
+            above, below = max(0, top - 1), min(height, top + rows + 1)  # a row more on each side, for the neighbours
+            band = self._whole(x[:, :, above:below])
+            bands.append(band[:, :, top - above : top - above + rows])
+        return torch.cat(bands, dim=2)
+
+    def _whole(self, x: Tensor) -> Tensor:
         inner = F.gelu(self.conv2(F.gelu(self.conv1(x))))
         return F.gelu(x + self.conv3(inner))
 
@@ -154,17 +190,21 @@ class TinyViTBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
         tokens = x.permute(0, 2, 3, 1)
-        tokens = tokens + self._attend(tokens)
+        # A row of windows, and every token of the MLP, stands for itself.
+        tokens = in_bands(self._attend, tokens, self.attn.qkv.out_features, self.window)
         mixed: Tensor = self.local_conv(tokens.permute(0, 3, 1, 2))
-        tokens = mixed.permute(0, 2, 3, 1)
-        out: Tensor = tokens + self.mlp(tokens)
+        out = in_bands(self._feed_forward, mixed.permute(0, 2, 3, 1), self.mlp.fc1.out_features)
         return out.permute(0, 3, 1, 2)
 
     def _attend(self, tokens: Tensor) -> Tensor:
         _, height, width, channels = tokens.shape
         windows = split_windows(tokens, self.window)
-        attended: Tensor = self.attn(windows.view(len(windows), -1, channels))
-        return join_windows(attended.view(windows.shape), height, width)
+        attended: Tensor = self.attn(windows.reshape(len(windows), -1, channels))
+        return tokens + join_windows(attended.view(windows.shape), height, width)
+
+    def _feed_forward(self, tokens: Tensor) -> Tensor:
+        out: Tensor = tokens + self.mlp(tokens)
+        return out
 
 
 class Stage(nn.Module):

@@ -8,11 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import BetweenBlocks, MLPBlock, RelativeAttention, neck
+from .layers import BetweenBlocks, MLPBlock, RelativeAttention, in_bands, neck
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .specs import ViTSpec
 
 
@@ -32,11 +30,8 @@ class PatchEmbedding(nn.Module):
 class Block(nn.Module):
     """A transformer block over a grid of tokens; `window` 0 sees the whole grid, which was trained at `grid` tokens.
 
-    Each row of windows, and what follows the attention, stands for itself. On the CPU it is computed for about
-    `band_tokens` tokens at a time, whose intermediate results stay in the cache; a GPU wants all of them at once.
+    Each row of windows, and what follows the attention, stands for itself and is computed in bands.
     """
-
-    band_tokens = 1024
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, window: int, grid: int) -> None:
         super().__init__()
@@ -48,9 +43,10 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, H, W, C) to (B, H, W, C)."""
+        widest = self.mlp.lin1.out_features
         if self.window:
-            return self._in_bands(self._windowed, x, self.window)
-        return self._in_bands(self._fed_forward, x + self.attn(self.norm1(x)), 1)
+            return in_bands(self._windowed, x, widest, self.window)
+        return in_bands(self._fed_forward, x + self.attn(self.norm1(x)), widest)
 
     def _windowed(self, band: Tensor) -> Tensor:
         return self._fed_forward(band + self.attn.in_windows(self.norm1(band), self.window))
@@ -58,14 +54,6 @@ class Block(nn.Module):
     def _fed_forward(self, band: Tensor) -> Tensor:
         out: Tensor = band + self.mlp(self.norm2(band))
         return out
-
-    def _in_bands(self, work: Callable[[Tensor], Tensor], x: Tensor, step: int) -> Tensor:
-        """Apply `work` to whole rows of tokens, a multiple of `step` at a time."""
-        batch, height, width, _ = x.shape
-        rows = height if x.device.type != "cpu" else max(1, self.band_tokens // (batch * width * step)) * step
-        if rows >= height:
-            return work(x)
-        return torch.cat([work(x[:, top : top + rows]) for top in range(0, height, rows)], dim=1)
 
 
 class ImageEncoderViT(nn.Module):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from parity import normal_input, relative_error, state_of_shapes
 
-from napari_sam.models import SPECS, DecoderSpec, Sam, SamSpec, ViTSpec, build_sam
+from napari_sam.models import SPECS, DecoderSpec, Sam, SamSpec, ViTSpec, build_sam, layers
 from napari_sam.models.layers import RelativeAttention, join_windows, split_windows
 from napari_sam.models.mask_decoder import _as_pictures, _with_details
 from napari_sam.models.tiny_vit import ConvNorm, Details, WindowAttention
@@ -169,8 +169,8 @@ def test_a_block_is_the_same_in_bands_and_whole(monkeypatch: pytest.MonkeyPatch)
         block = Block(32, 2, 2.0, window, 10)
         block.load_state_dict(state_of_shapes({k: tuple(v.shape) for k, v in block.state_dict().items()}))
         answers = []
-        for tokens_of_a_band in (1, 100, 4096):
-            monkeypatch.setattr(Block, "band_tokens", tokens_of_a_band)
+        for size in (1, 5000, 1 << 20):
+            monkeypatch.setattr(layers, "BAND_SIZE", size)
             answers.append(block(tokens))
             with torch.inference_mode():  # there biases share their memory
                 answers.append(block(tokens))
@@ -231,6 +231,47 @@ def test_loading_after_use_equals_loading_before(sam: Sam) -> None:
 
 
 # --- training -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["toy_tiny_vit", "toy_details"])
+def test_a_tiny_vit_is_the_same_in_bands_and_whole(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    sam, pixels, answers = filled(name), normal_input("bands", 2, 3, 64, 64), []
+    for size in (1, 3000, 1 << 20):
+        monkeypatch.setattr(layers, "BAND_SIZE", size)
+        answers.append(sam.encode(pixels))
+    for answer in answers[1:]:
+        torch.testing.assert_close(answer, answers[0])
+
+
+def test_folding_for_inference_keeps_the_answer_and_the_weights() -> None:
+    sam, pixels = filled("toy_tiny_vit"), normal_input("fold", 1, 3, 64, 64)
+    before, state = sam.encode(pixels), {key: value.clone() for key, value in sam.state_dict().items()}
+    sam.prepare_for_inference()
+    assert torch.equal(sam.encode(pixels), before)
+    assert sam.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[key]) for key, value in sam.state_dict().items())
+
+
+@pytest.mark.parametrize("change", ["load", "train", "convert"])
+def test_what_was_folded_does_not_outlive_its_weights(change: str) -> None:
+    sam, pixels = filled("toy_tiny_vit"), normal_input("fold", 1, 3, 64, 64)
+    sam.prepare_for_inference()
+    state = {key: value + 0.1 if value.is_floating_point() else value for key, value in sam.state_dict().items()}
+    if change == "load":
+        sam.load_state_dict(state)
+    elif change == "train":
+        sam.train()
+        with torch.no_grad():
+            for key, parameter in sam.named_parameters():
+                parameter.copy_(state[key])
+        sam.eval()
+    else:
+        sam.double()
+        assert sam.encode(pixels).dtype == torch.float64
+        return
+    fresh = build_sam(sam.spec)
+    fresh.load_state_dict(sam.state_dict())
+    assert torch.equal(sam.encode(pixels), fresh.encode(pixels))
 
 
 def test_folded_batch_norm_equals_batch_norm() -> None:
