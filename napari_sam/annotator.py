@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,17 @@ class Annotator:
         self._message = ""
         self._error: Exception | None = None
         self._failures: list[Exception] = []
-        self._commit_wanted: Overlap | None = None
+        self._left = ""
+
+    @property
+    def _commit_wanted(self) -> Overlap | None:
+        """How the slice shown is to be committed as soon as everything is answered; None if it is not."""
+        return None if self._shown is None else self._shown.commit_wanted
+
+    @_commit_wanted.setter
+    def _commit_wanted(self, overlap: Overlap | None) -> None:
+        if self._shown is not None:
+            self._shown.commit_wanted = overlap
 
     @property
     def history(self) -> History:
@@ -107,7 +118,7 @@ class Annotator:
             state.embedding = None
             for record in state.objects.values():
                 record.forget_answers()
-        self._error = None
+        self._forgive()
         self._encode_shown()
         self._report()
 
@@ -126,7 +137,8 @@ class Annotator:
         """Turn to a slice, None if there is none, with a word why; what is pending elsewhere stays pending."""
         if source is not None and self._shown is not None and self._shown.source.key == source.key:
             return
-        self._cancel_jobs()
+        self._left = "" if self._commit_wanted is None else "The commit waits until its slice is shown again."
+        self._questions.drop_all()
         self._error, self._message = None, message
         self._view = PromptView()
         self._shown = None if source is None else self._slice(source)
@@ -175,8 +187,7 @@ class Annotator:
                 self._error = None
             if not record.is_answered:
                 self._questions.decode(state, key, record)
-        if state.embedding is not None and all(record.is_answered for record in state.objects.values()):
-            self._error = None  # what failed is not asked any more
+        self._forgive_if_answered(state)
         if self._commit_wanted is not None and not self._questions:  # what it waited for was taken back
             self.mailbox.post(partial(self._on_settled, None))
         self.events.mask_changed.emit()
@@ -259,7 +270,8 @@ class Annotator:
         """Cancel everything and let the model go; safe to call again."""
         if self._questions.close():
             self.journal.close()
-            self._shown, self._commit_wanted = None, None
+            self._shown = None
+            self._ledger.close()
             self._slices.clear()
             self.events.closed.emit()
 
@@ -322,10 +334,10 @@ class Annotator:
         if questions.is_loading:
             return Status(Phase.LOADING, questions.fraction, f"Loading {self.choice.model}")
         if ENCODE in questions:
-            return Status(Phase.ENCODING, questions.fraction, self._message or "Encoding the image")
+            return Status(Phase.ENCODING, questions.fraction, self._message or self._left or "Encoding the image")
         if questions:
             return Status(Phase.DECODING, message=self._message)
-        return Status(Phase.READY, message=self._message or self._view.note or self._ready_message())
+        return Status(Phase.READY, message=self._message or self._left or self._view.note or self._ready_message())
 
     def is_busy(self) -> bool:
         """Whether something is asked and not answered yet."""
@@ -423,8 +435,19 @@ class Annotator:
         self._questions.drop_all()
         self._commit_wanted = None
 
+    def _forgive_if_answered(self, state: SliceState) -> None:
+        if state.embedding is not None and all(record.is_answered for record in state.objects.values()):
+            self._forgive()
+
+    def _forgive(self) -> None:
+        """Forget a failure: what failed is not asked any more, or was answered since."""
+        self._error = None
+        self._failures.clear()
+
     def _on_settled(self, error: Exception | None) -> None:
         """After an answer: commit if that was asked for and everything is answered, and say how things are."""
+        if error is None and self._shown is not None:
+            self._forgive_if_answered(self._shown)
         if error is not None:
             self._fail(error)
         elif self._commit_wanted is not None and not self._questions:
@@ -436,7 +459,8 @@ class Annotator:
         self._report()
 
     def _fail(self, error: Exception) -> None:
-        self._error, self._commit_wanted = error, None
+        self._error = error
+        self._commit_wanted = None
         self._failures.append(error)
         self.events.failed.emit(error)
 
@@ -467,7 +491,8 @@ class Annotator:
         if object_id is None and record is self._active_record():
             object_id = self.objects.extends(state.source.key)
         rows = {row_id: self.rows[row_id] for row_id in record.rows if row_id in self.rows}
-        piece = Piece(record.answer.score, record.asked, rows)
+        asked = None if record.asked is None else replace(record.asked, mask=record.drawn)
+        piece = Piece(record.answer.score, asked, rows)
         return Wanted(record.answer.mask, object_id, object_id is not None, piece, record.rows, record.is_as_it_was)
 
     def _finish(self, state: SliceState, written: dict[Hashable, int]) -> None:

@@ -205,8 +205,9 @@ def _piece_as_json(piece: Piece | None) -> Json | None:
     asked = None
     if prompts is not None:
         asked = {name: getattr(prompts, name).tolist() for name in ("points", "labels", "boxes")}
-        if isinstance(prompts.mask, np.ndarray):
-            asked["mask"] = {"shape": list(prompts.mask.shape), "pixels": packed(prompts.mask)}
+        if prompts.mask is not None:
+            picture = np.asarray(prompts.mask)
+            asked["mask"] = {"shape": list(picture.shape), "pixels": packed(picture)}
     rows = [
         {"kind": row.kind, "data": row.data.tolist(), "features": dict(_plain(row.features))}
         for row in piece.rows.values()

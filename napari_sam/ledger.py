@@ -54,6 +54,7 @@ class Ledger:
         self.mode = Mode.INSTANCE
         self._current = ""
         self._values = 0
+        self._is_closed = False
 
     # What there is
 
@@ -160,7 +161,9 @@ class Ledger:
         return ObjectClass(name, colour or CLASS_COLOURS[(value - 1) % len(CLASS_COLOURS)], value)
 
     def perform(self, step: Step) -> None:
-        """Do a step for the first time."""
+        """Do a step for the first time; `LabelsError` if the annotation is closed."""
+        if self._is_closed:
+            raise LabelsError("this annotation is closed: annotate the image again to change its objects")
         changes = self._turn(step, back=False)
         self._note(step, changes, is_done=True)
 
@@ -195,6 +198,11 @@ class Ledger:
         self.history.forget_objects()
         if mode is Mode.SEMANTIC and not self.current_class and classes:
             self.current_class = classes[0].name
+
+    def close(self) -> None:
+        """Leave the labels as they are from now on."""
+        self._is_closed = True
+        self.history = History()
 
     # How it is done
 

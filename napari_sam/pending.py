@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .image_input import SharedLimits
     from .journal_format import Identified
     from .masks import MaskResult
+    from .objects import Overlap
     from .prompts import MaskPrompt, Prompts
 
 
@@ -148,10 +149,15 @@ class PendingObject:
         return self.opened is not None
 
     def forget_answers(self) -> None:
-        """Ask the same afresh, of another model; what is shown stays until the new answer comes."""
+        """Ask the same afresh, of another model; what is shown stays until the new answer comes.
+
+        An object that is as it was when it was re-opened stays so.
+        """
+        was_asked = self.asked is not None and not self.is_as_it_was
         self._earlier.clear()
+        self.__post_init__()
         self.embedding = None
-        if self.asked is not None:
+        if self.asked is not None and was_asked:
             self.asked = replace(self.asked, mask=self._first_mask)
 
     def _start_for(self, prompts: Prompts) -> MaskPrompt:
@@ -179,9 +185,10 @@ def _size(prompts: Prompts) -> tuple[int, int]:
 
 @dataclass(eq=False)
 class SliceState:
-    """What is known of one slice."""
+    """What is known of one slice; `commit_wanted` tells that it is to be committed once everything is answered."""
 
     source: ImageSource
     embedding: ImageEmbedding | None = None
     objects: dict[Hashable, PendingObject] = field(default_factory=dict)
     seconds: float = 0.0
+    commit_wanted: Overlap | None = None

@@ -163,6 +163,8 @@ def assign_owners(
             owner = own_owner(row_id, row)
         elif is_new:
             owner = LOOSE if active is None else active
+        elif known[row_id].named_object is not None:  # its table names none any more
+            owner = own_owner(row_id, row)
         else:
             owner = known[row_id].owner
         rows[row_id] = replace(row, owner=owner)

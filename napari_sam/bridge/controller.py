@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_warning
 
 from ..annotator import Annotator
+from ..errors import LabelsError
 from ..hover import Hover
 from ..objects import Overlap
 from ..prompt_rows import PromptView, adopt, assign_owners
@@ -258,8 +259,10 @@ class Controller:
         Raises
         ------
         LabelsError
-            The layer does not have the image's shape and place.
+            The layer does not have the image's shape and place, or the annotation is closed.
         """
+        if self._is_closed:
+            raise LabelsError("this annotation is closed: annotate the image again to choose its labels")
         labels = unwrapped(labels)
         if labels is self.labels:
             return

@@ -189,8 +189,8 @@ def _object_prompts(
 ) -> ObjectPrompts | None:
     """Return one object's prompts; None if what there is only says where it is not.
 
-    A rectangle is a box. Any other closed shape is a box, and its inside a mask; with such a shape among them, several
-    of one object are one area.
+    A rectangle is a box. Any other closed shape is a box, and its inside a mask; so are several closed shapes of one
+    object, which are one area together.
     """
     points = [
         (place, polarity(row) or 0)
@@ -202,7 +202,7 @@ def _object_prompts(
     closed = [(row.kind, corners_of(row.kind, places)) for _, row, places in group if not row.joins_active]
     boxes = [np.concatenate([corners.min(0), corners.max(0)]) for _, corners in closed]
     mask = None
-    if any(kind != "rectangle" for kind, _ in closed):
+    if len(closed) > 1 or any(kind != "rectangle" for kind, _ in closed):
         mask = mask_inside([corners for _, corners in closed], shape)
         boxes = [np.concatenate([np.min(boxes, axis=0)[:2], np.max(boxes, axis=0)[2:]])]
     if not boxes and not any(positive for _, positive in points):

@@ -980,3 +980,106 @@ def test_places_are_compared_in_pixels_however_small_the_scale(viewer: ViewerMod
     points = Points(np.array([(10.0, 15.0)]), scale=(2e-9, 2e-9))
     napari_sam.annotate(viewer, image, points=points).wait(PATIENCE)
     assert np.allclose(predictor.asked[-1].points, [(20, 30)])
+
+
+# What happens late, twice, or after the end
+
+
+def test_a_row_whose_object_is_cleared_is_its_own_again(
+    viewer: ViewerModel, image: Image, predictor: FakePredictor
+) -> None:
+    points = Points(
+        np.array([(20.0, 30.0), (40, 60)]),
+        features=pd.DataFrame({"object": ["a", "b"]}),
+        scale=(2, 3),
+        translate=(10, -20),
+    )
+    annotator = napari_sam.annotate(viewer, image, points=points)
+    points.features = pd.DataFrame({"object": ["a", None]})
+    annotator.wait(PATIENCE)
+    points.add([(42, 62)])
+    annotator.wait(PATIENCE)
+    asked = {tuple(map(tuple, one.points.tolist())) for one in predictor.asked}
+    assert ((20, 30), (42, 62)) not in asked
+    points.features = pd.DataFrame({"object": [None, None, None]})
+    annotator.wait(PATIENCE)
+    assert predictor.asked[-1].points.tolist() == [[20, 30], [40, 60], [42, 62]]
+
+
+def test_boxes_of_one_object_are_one_area(viewer: ViewerModel, image: Image, predictor: FakePredictor) -> None:
+    boxes = [np.array([image.data_to_world(corner) for corner in box]) for box in (BOX, shifted(25, 35))]
+    shapes = viewer.add_shapes(boxes, features=pd.DataFrame({"object": [7, 7]}))
+    annotator = napari_sam.annotate(viewer, image, shapes=shapes)
+    annotator.wait(PATIENCE)
+    assert np.allclose(predictor.asked[-1].boxes, [(10, 20, 55, 85)])
+    drawn = np.asarray(predictor.asked[-1].mask)
+    assert drawn[20, 30]
+    assert drawn[45, 70]
+    assert not drawn[20, 70]
+    annotator.commit()
+    assert ids(annotator) == {1}
+    annotator.reopen(1)
+    annotator.wait(PATIENCE)
+    assert len(predictor.asked) == 1
+
+
+def test_a_commit_that_waits_survives_a_look_at_another_slice(
+    stack: Controller, viewer: ViewerModel, predictor: FakePredictor
+) -> None:
+    predictor.may_decode.clear()
+    stack.points.add([(2, 20, 30)])
+    stack.commit()
+    viewer.dims.set_current_step(0, 3)
+    assert "waits until its slice" in stack.status.message
+    predictor.may_decode.set()
+    stack.wait(PATIENCE)
+    assert ids(stack) == set()
+    viewer.dims.set_current_step(0, 2)
+    stack.wait(PATIENCE)
+    assert ids(stack) == {1}
+    assert len(stack.points.data) == 0
+
+
+def test_nothing_changes_the_labels_after_the_end(annotator: Controller) -> None:
+    click(annotator, 20, 30)
+    annotator.commit()
+    click(annotator, 40, 60)
+    annotator.commit()
+    annotator.undo()
+    before, layers = annotator.labels.data.copy(), list(annotator.viewer.layers)
+    annotator.close()
+    for act in (annotator.undo, annotator.redo, annotator.commit, annotator.clear, annotator.cancel):
+        act()
+    for act in (lambda: annotator.set_labels(None), lambda: annotator.objects.delete(1)):
+        with pytest.raises(LabelsError, match="closed"):
+            act()
+    assert (annotator.labels.data == before).all()
+    assert list(annotator.viewer.layers) == layers
+
+
+def test_a_failure_that_was_made_good_is_not_raised_later(
+    annotator: Controller, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise PromptError("on purpose")
+
+    annotator.wait(PATIENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor, "decode", fail)
+        annotator.points.add([(20, 30)])
+        while annotator._annotator.is_busy():
+            annotator.mailbox.wait(PATIENCE)
+    annotator.points.data = [(22, 30)]
+    annotator.wait(PATIENCE)
+    assert len(annotator.candidates) == 3
+
+
+def test_another_model_leaves_a_reopened_object_as_it_was(annotator: Controller, predictor: FakePredictor) -> None:
+    click(annotator, 20, 30)
+    annotator.commit()
+    annotator.labels.data_setitem((np.array([0]), np.array([0])), 1)
+    annotator.reopen(1)
+    annotator.set_model(ModelChoice("mobile_sam"))
+    annotator.wait(PATIENCE)
+    assert len(predictor.asked) == 1
+    assert pixels(annotator.preview)[0, 0]
