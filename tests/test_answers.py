@@ -61,6 +61,23 @@ def test_a_mask_that_its_region_cuts_off_loses() -> None:
     assert CUT_OFF_PENALTY > 0.1
 
 
+def test_scales_that_agree_win_over_one_that_is_surer() -> None:
+    click = Prompts(points=[(64, 64)])
+    small, other = mask_of(WHOLE, slice(7, 9), slice(7, 9)), mask_of(WHOLE, slice(7, 9), slice(6, 9))
+    same = mask_of(PART, slice(6, 10), slice(6, 10))  # the pixels of `small`, seen from nearer
+    lone = mask_of(PART, slice(1, 15), slice(1, 15))
+    result = choose([[(small, 0.5), (other, 0.1), (other, 0.1)], [(lone, 0.6), (same, 0.5), (other, 0.1)]], click)
+    assert result.masks[result.best].bbox in {small.bbox, same.bbox}
+    assert (result.scores > 0).all()
+    assert (result.scores < 1).all()
+
+
+def test_candidates_that_are_all_empty_are_no_trouble() -> None:
+    nothing = Mask(np.full((16, 16), -5, np.float32), WHOLE)
+    result = choose([[(nothing, 0.1)] * 3, [(nothing, -0.2)] * 3], Prompts(points=[(64, 64)]))
+    assert result.scores.tolist() == [0, 0, 0]
+
+
 def test_masks_stay_in_their_box() -> None:
     everything = Mask(within_box(np.full((16, 16), 5, np.float32), WHOLE, Prompts(boxes=[(16, 32, 79, 95)])), WHOLE)
     row0, col0, row1, col1 = everything.bbox

@@ -475,23 +475,27 @@ def test_prompts_that_no_region_holds_are_refused(published: Predictor, prompts:
         published.decode(both, Prompts(**prompts))
 
 
-def test_each_candidate_comes_from_the_region_that_is_surest(published: Predictor, embedding: Any) -> None:
+def test_the_one_mask_comes_from_the_region_that_is_surest(published: Predictor, embedding: Any) -> None:
     part = published.encode(picture(*SHAPE), region=RIGHT)
     click = Prompts(points=[(50, 100)])
-    apart = [published.decode(each, click) for each in (embedding, part)]
+    apart = [published.decode(each, click, multimask=False) for each in (embedding, part)]
+    together = published.decode(embedding.merge(part), click, multimask=False)
+    scores = {}
+    for mask, score in ((answer.masks[0], answer.scores[0]) for answer in apart):
+        contradicts = mask.logits_at(click.points)[0] <= 0
+        scores[mask.region] = score - CUT_OFF_PENALTY * mask.is_cut_off() - CONTRADICTION_PENALTY * contradicts
+    chosen = together.masks[0].region
+    assert chosen == max(scores, key=lambda region: scores[region])
+    assert together.scores[0] == pytest.approx(scores[chosen], abs=1e-5)
+
+
+def test_each_candidate_is_one_of_a_region(published: Predictor, embedding: Any) -> None:
+    part = published.encode(picture(*SHAPE), region=RIGHT)
+    click = Prompts(points=[(50, 100)])
+    apart = {box: published.decode(each, click) for each, box in ((embedding, embedding.boxes[0]), (part, RIGHT))}
     together = published.decode(embedding.merge(part), click)
     for index, mask in enumerate(together.masks):
-        candidates = [(answer.masks[index], answer.scores[index]) for answer in apart]
-        scores = {
-            one.region: score
-            - CUT_OFF_PENALTY * one.is_cut_off()
-            - CONTRADICTION_PENALTY * (one.logits_at(click.points)[0] <= 0)
-            for one, score in candidates
-        }
-        assert mask.region == max(scores, key=lambda region: scores[region])
-        assert together.scores[index] == pytest.approx(scores[mask.region], abs=1e-5)
-        source = apart[[embedding.boxes[0], RIGHT].index(mask.region)]
-        assert together.logits[index] == pytest.approx(source.logits[index], abs=1e-4)
+        assert mask.logits == pytest.approx(apart[mask.region].logits[index], abs=1e-4)
 
 
 def test_a_mask_of_one_region_is_a_prompt_for_another(published: Predictor, embedding: Any) -> None:
