@@ -23,6 +23,7 @@ Stretch = Literal["robust", "minmax", "minmax_image"]
 Resize = Literal["longest", "square"]
 Interpolation = Literal["bilinear", "bicubic"]
 Kind = Literal["points", "boxes", "masks"]
+Decoder = Literal["own", "prototypes"]
 
 LOW_RESOLUTION_STRIDE = 4
 
@@ -39,7 +40,9 @@ class Profile:
     `stretch` says which values become 0 and 255: "robust" leaves a uint8 colour picture as it is and takes percentiles
     of each channel otherwise, "minmax" takes each channel's lowest and highest value, "minmax_image" those of all
     channels together. `resize` brings the longest side to `image_size` and pads with zeros, or makes a "square"
-    whatever the aspect ratio. `prompts` are the kinds that the checkpoint was trained on.
+    whatever the aspect ratio. `prompts` are the kinds that the checkpoint was trained on. `decoder` says what answers
+    prompts: the checkpoint's "own" mask decoder, or "prototypes", likeness to the patches under the prompts, for
+    encoders that have none.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Profile:
     resize: Resize = "longest"
     interpolation: Interpolation = "bilinear"
     prompts: tuple[Kind, ...] = ("points", "boxes", "masks")
+    decoder: Decoder = "own"
 
 
 @dataclass(frozen=True)

@@ -300,7 +300,7 @@ class Predictor:
                 self._cache.put(key, kept[key])
             if notice := self._cache.take_notice():
                 self._notify(notice)
-        decoder_dtype = next(self._sam.mask_decoder.parameters()).dtype
+        decoder_dtype = self._sam.decoder_dtype
         return [_tensor_of(kept[key], self.dtype).to(self.device, decoder_dtype) for key in keys]
 
     def _computed(

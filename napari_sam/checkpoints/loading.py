@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..errors import CheckpointError
+from ..models.prototypes import PrototypeSam
 from ..models.recognition import closest, compare, empty_sam
-from ..models.specs import SPECS
-from ..models.state_dicts import unwrap
+from ..models.specs import EMBEDDING_STRIDE, SPECS, SamSpec
+from ..models.state_dicts import unwrap, without_foreign_names
+from ..models.vit_files import THEIRS, empty_vit, has_decoder, inferred_vit, is_plain_vit, plain_vit_state
 from . import registry
 from .download import Sums, fetch, sums_of
 from .files import read_file
-from .folders import weights_in
+from .folders import CONFIG, PREPROCESSING, json_beside, parse_preprocessing, weights_in
 from .profiles import PROFILES, About, ProfileChoice, choose_profile
 from .registry import DEFAULT, entry_of_file, known_checkpoints
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from ..geometry import Profile
     from ..models.recognition import Comparison
     from ..models.sam import Sam
-    from ..models.specs import SamSpec
+    from ..models.specs import PlainViTSpec
     from .registry import Entry
 
     Progress = Callable[[float], None]
@@ -46,12 +48,14 @@ LARGEST_GROWTH = 2.0
 class LoadedCheckpoint:
     """A network with its weights (float32, CPU, evaluation mode), and how to feed it.
 
+    `sam` is a Segment Anything model, or a plain ViT that answers prompts by likeness alone.
+
     `fingerprint` is the SHA-256 of the file, in hexadecimal: two checkpoints with the same one are the same. `note`
     says what was taken for granted, or is empty.
     """
 
-    sam: Sam
-    spec: SamSpec
+    sam: Sam | PrototypeSam
+    spec: SamSpec | PlainViTSpec
     profile: Profile
     name: str
     fingerprint: str
@@ -140,18 +144,53 @@ def _load(source: _Source) -> LoadedCheckpoint:
         state = unwrap(loaded)
     except ValueError as error:
         raise CheckpointError(f"{source.path} is not a Segment Anything checkpoint: {error}") from error
+    if is_plain_vit(state):
+        return _load_vit(source, state)
+    state = without_foreign_names(state)
     said = source.entry.spec if source.entry is not None else metadata.get("spec")
     spec = _recognise(source.path, state, SPECS.get(said or ""))
     sam = empty_sam(spec)
     sam.load_state_dict(_checked(source.path, state, sam.state_dict()), strict=True, assign=True)
     profile, note = _profile(source, spec, metadata)
+    _check_size(profile, EMBEDDING_STRIDE, source)
+    if profile.decoder == "prototypes":
+        by_likeness = PrototypeSam(sam.image_encoder, EMBEDDING_STRIDE).eval()
+        return LoadedCheckpoint(by_likeness, spec, profile, source.name, source.sums.sha256, _about(source), note)
     return LoadedCheckpoint(sam, spec, profile, source.name, source.sums.sha256, _about(source), note)
+
+
+def _load_vit(source: _Source, theirs: dict[str, Tensor]) -> LoadedCheckpoint:
+    """Load a plain ViT, whose embedding answers prompts by likeness."""
+    path, state = source.path, plain_vit_state(theirs)
+    try:
+        spec = inferred_vit(state, json_beside(path, CONFIG), hugging_face=any(key.endswith(THEIRS) for key in theirs))
+        found = compare(state, spec)
+    except (ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path} is not a plain ViT that we know: {error}") from error
+    if not found.fits:
+        raise CheckpointError(f"{path} is no complete checkpoint; closest is a {spec.name}, with {found.describe()}")
+    if spec.channels != 3:
+        raise CheckpointError(f"{path} takes {spec.channels} channels: only encoders of 3 can be used on pictures")
+    vit = empty_vit(spec)
+    vit.load_state_dict(_checked(path, state, vit.state_dict()), strict=True, assign=True)
+    profile, note = _vit_profile(source, spec, is_mae=has_decoder(theirs))
+    _check_size(profile, spec.patch_size, source)
+    sam = PrototypeSam(vit, spec.patch_size).eval()
+    return LoadedCheckpoint(sam, spec, profile, source.name, source.sums.sha256, _about(source), note)
+
+
+def _check_size(profile: Profile, stride: int, source: _Source) -> None:
+    if profile.image_size % stride:
+        raise CheckpointError(
+            f"profile {profile.name!r}: image_size = {profile.image_size} is no multiple of the {stride} px of "
+            f"{source.name}'s patches: choose {round(profile.image_size / stride) * stride}"
+        )
 
 
 def _recognise(path: Path, state: Mapping[str, Tensor], said: SamSpec | None) -> SamSpec:
     """Return the architecture of weights: the one that they are `said` to have, else what keys and shapes tell."""
     found, *others = closest(state) if said is None else [compare(state, said)]
-    if found.fits:
+    if found.fits and isinstance(found.spec, SamSpec):
         return found.spec
     if found.share < RECOGNISABLE:
         keys = ", ".join(list(state)[:3])
@@ -206,6 +245,22 @@ def _profile(source: _Source, spec: SamSpec, metadata: Mapping[str, str]) -> tup
     return ProfileChoice(PROFILES["sam"]).at(spec.image_size), (
         f"{source.name} is fed as Segment Anything is, for weights do not tell their preprocessing: choose another "
         "profile if they are MedSAM's or micro-sam's."
+    )
+
+
+def _vit_profile(source: _Source, spec: PlainViTSpec, *, is_mae: bool) -> tuple[Profile, str]:
+    """Return how to feed a plain ViT, and what was taken for granted."""
+    chosen = source.profile or (None if source.entry is None else source.entry.chosen_profile)
+    if chosen is not None:
+        return chosen.at(spec.image_size), ""
+    said = json_beside(source.path, PREPROCESSING)
+    if said:
+        return parse_preprocessing(said, str(source.path.with_name(PREPROCESSING)), spec.image_size), ""
+    if is_mae:  # all of them were trained so
+        return ProfileChoice(PROFILES["imagenet"]).at(spec.image_size), ""
+    return ProfileChoice(PROFILES["vit"]).at(spec.image_size), (
+        f"{source.name} is fed with mean and deviation 0.5, as the first ViTs were: choose the profile 'imagenet' if "
+        "it was trained with ImageNet's."
     )
 
 

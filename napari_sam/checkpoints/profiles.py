@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ..errors import CheckpointError
-from ..geometry import Interpolation, Kind, Profile, Resize, Stretch
+from ..geometry import Decoder, Interpolation, Kind, Profile, Resize, Stretch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,8 @@ PROFILES: dict[str, Profile] = {
             prompts=("boxes",),
         ),
         Profile("micro_sam", 1024, stretch="minmax"),
-        Profile("vit", 224, mean=GREY, std=GREY, resize="square"),
+        Profile("vit", 224, mean=GREY, std=GREY, resize="square", decoder="prototypes", masks_within_boxes=True),
+        Profile("imagenet", 224, resize="square", decoder="prototypes", masks_within_boxes=True),
         Profile(
             "default",
             256,
@@ -134,6 +135,7 @@ def _checked(key: str, value: Any, where: str) -> Any:
         "stretch": get_args(Stretch),
         "resize": get_args(Resize),
         "interpolation": get_args(Interpolation),
+        "decoder": get_args(Decoder),
     }
     if key in choices:
         return _one_of(choices[key], value, key, where)

@@ -135,6 +135,14 @@ _PUBLISHED = (
     _micro_sam("vit_t_em_organelles", "greedy-whale/1/files/vit_t.pt", "253474720c497cce605e57c9b1d18fd9"),
     _micro_sam("vit_b_em_organelles", "noisy-ox/1.2/files/vit_b.pt", "f3bf2ed83d691456bae2c3f9a05fb438"),
     _micro_sam("vit_l_em_organelles", "humorous-crab/1.2/files/vit_l.pt", "810b084b6e51acdbf760a993d8619f2d"),
+    Entry(
+        "vit_base_patch16_224",
+        "vit",
+        "https://huggingface.co/google/vit-base-patch16-224/resolve/main/model.safetensors",
+        "vit_base_patch16_224.safetensors",
+        about=About("Apache-2.0", "https://huggingface.co/google/vit-base-patch16-224", _VIT),
+        about_size=346_000_000,
+    ),
 )
 REGISTRY: dict[str, Entry] = {each.name: each for each in _PUBLISHED}
 """The published checkpoints by name; `default` is not among them, it comes with the package."""

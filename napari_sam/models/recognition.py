@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .sam import Sam, build_sam
-from .specs import SPECS, DecoderSpec, SamSpec, TinyViTSpec, ViTSpec
+from .specs import SPECS, DecoderSpec, PlainViTSpec, SamSpec, TinyViTSpec, ViTSpec
+from .vit_files import empty_vit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,16 +30,17 @@ def empty_sam(spec: SamSpec) -> Sam:
 
 
 @lru_cache(maxsize=32)
-def layout(spec: SamSpec) -> Shapes:
+def layout(spec: SamSpec | PlainViTSpec) -> Shapes:
     """Return the keys and shapes of an architecture."""
-    return {key: tuple(value.shape) for key, value in empty_sam(spec).state_dict().items()}
+    empty = empty_vit(spec) if isinstance(spec, PlainViTSpec) else empty_sam(spec)
+    return {key: tuple(value.shape) for key, value in empty.state_dict().items()}
 
 
 @dataclass(frozen=True)
 class Comparison:
     """How weights differ from an architecture; no difference at all is a fit."""
 
-    spec: SamSpec
+    spec: SamSpec | PlainViTSpec
     missing: tuple[str, ...]
     left_over: tuple[str, ...]
     wrong_shape: tuple[str, ...]
@@ -69,7 +71,7 @@ def _some(keys: tuple[str, ...], count: int = 3) -> str:
     return ", ".join(keys[:count]) + (", ..." if len(keys) > count else "")
 
 
-def compare(state: Mapping[str, Any], spec: SamSpec) -> Comparison:
+def compare(state: Mapping[str, Any], spec: SamSpec | PlainViTSpec) -> Comparison:
     """Compare weights (anything with a `shape`) with an architecture."""
     expected = layout(spec)
     found = {key: tuple(value.shape) for key, value in state.items()}

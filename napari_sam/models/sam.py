@@ -52,7 +52,7 @@ class Sam(nn.Module):
             raise ValueError(f"pixels must be (B, 3, S, S), S a multiple of {EMBEDDING_STRIDE}: {tuple(pixels.shape)}")
         dtype = next(self.image_encoder.parameters()).dtype
         features: Tensor = self.image_encoder(pixels.to(dtype), between_blocks)
-        return features.to(self._decoder_dtype)
+        return features.to(self.decoder_dtype)
 
     def decode(
         self,
@@ -85,7 +85,7 @@ class Sam(nn.Module):
             Logits (B, n, 4h, 4w) and predicted IoU (B, n), n = 3 or 1.
         """
         height, width = features.shape[-2:]
-        features = features.to(self._decoder_dtype)
+        features = features.to(self.decoder_dtype)
         sparse, dense = self.prompt_encoder((height, width), points, labels, boxes, masks)
         image_pe = self.prompt_encoder.dense_pe((height, width))
         logits, iou = self.mask_decoder(features, image_pe, sparse, dense)
@@ -98,8 +98,13 @@ class Sam(nn.Module):
             if isinstance(module, ConvNorm):
                 module.fold()
 
+    def cells(self, features: Tensor) -> Tensor:
+        """Return the part (B, C, h, w) of an embedding that says what lies in each cell, its details left out."""
+        return features[:, : self.spec.decoder.width]
+
     @property
-    def _decoder_dtype(self) -> torch.dtype:
+    def decoder_dtype(self) -> torch.dtype:
+        """What the prompt encoder and the mask decoder compute in."""
         return self.mask_decoder.iou_token.weight.dtype
 
 

@@ -7,6 +7,7 @@ at sizes that a test runs in milliseconds.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 EMBEDDING_STRIDE = 16
 """Input pixels along one side of a cell of the image embedding, the same for every encoder."""
@@ -50,6 +51,38 @@ class TinyViTSpec:
     neck: int = 256
     classes: int = 0
     details: bool = False
+
+
+@dataclass(frozen=True)
+class PlainViTSpec:
+    """Sizes of a plain ViT: a class token, learned positions, every block sees all tokens.
+
+    `positions` are one vector for each place and the class token ("places"), or the sum of one for the row and one for
+    the column ("axes"). `pool` says what the classification head of `classes` outputs looks at: the class token, or the
+    mean of the patches; `pooler` adds the linear layer that some files keep behind the class token. `layer_scale` gives
+    each branch of a block a learned gain. `dropout` and `stochastic_depth` act in training alone.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    image_size: int = 224
+    patch_size: int = 16
+    channels: int = 3
+    mlp_ratio: float = 4.0
+    positions: Literal["places", "axes"] = "places"
+    pool: Literal["class", "mean"] = "class"
+    classes: int = 0
+    pooler: bool = False
+    layer_scale: bool = False
+    norm_eps: float = 1e-6
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return f"plain ViT of width {self.width}, depth {self.depth}, patches of {self.patch_size} px"
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ _TWICE = "prompt_encoder.shared_embedding.positional_embedding"  # in older file
 
 
 def unwrap(loaded: object) -> dict[str, Tensor]:
-    """Return the weights of what a file held, without nests and prefixes, under the published keys.
+    """Return the weights of what a file held, out of the dictionaries that training programs put round them.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def unwrap(loaded: object) -> dict[str, Tensor]:
     odd = next((key for key, value in loaded.items() if not (isinstance(key, str) and isinstance(value, Tensor))), None)
     if odd is not None:
         raise ValueError(f"its entry {odd!r} is {type(loaded[odd]).__name__}, not a tensor")
-    return without_foreign_names(dict(loaded))
+    return dict(loaded)
 
 
 def without_foreign_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
