@@ -64,6 +64,7 @@ class Annotator:
         self.events = AnnotatorEvents()
         self.mailbox = mailbox or Mailbox()
         self._ledger = Ledger(canvas, self._on_step)
+        canvas.on_edited = self._on_edited
         self.journal = recorder or Recorder(None, None)
         self.journal.attach(self._ledger, self.events.warned.emit, self._on_objects_changed)
         self.objects = ObjectTable(self._ledger, self._delete, self._on_objects_changed)
@@ -126,6 +127,7 @@ class Annotator:
         """Write elsewhere from now on; commits can no longer be undone, and what was re-opened is dropped."""
         self.journal.close()
         self._ledger.turn_to(canvas)
+        canvas.on_edited = self._on_edited
         self.objects.forget()
         for state in self._slices.values():
             state.objects = {key: record for key, record in state.objects.items() if record.object_id is None}
@@ -530,6 +532,11 @@ class Annotator:
     def _on_step(self, kind: str, step: Step, changes: list[Change]) -> None:
         self.journal.note(kind, step, changes, self._model())
         self.objects.on_step(kind, step)
+        self.events.objects_changed.emit()
+
+    def _on_edited(self, changes: list[Change]) -> None:
+        """Others have changed pixels."""
+        self.journal.note_edits(changes)
         self.events.objects_changed.emit()
 
     def _model(self) -> dict[str, str]:

@@ -26,10 +26,12 @@ NO_BOX = (0, 0, 0, 0)
 class LabelCanvas(Protocol):
     """Where objects are written: the ids of one slice at a time, in the slice's (row, column).
 
-    `was_empty` tells whether nothing was in the labels when they were opened.
+    `was_empty` tells whether nothing was in the labels when they were opened; `on_edited` is called after others than
+    us have changed pixels, with what they changed as far as it is known.
     """
 
     was_empty: bool
+    on_edited: Callable[[list[Change]], None]
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -103,7 +103,7 @@ class Recorder:
     def note_edits(self, changes: Sequence[Change]) -> None:
         """Note pixels that were changed by hand."""
         if changes:
-            self._append({"kind": "edit"}, changes)
+            self._append({"kind": "edit", "mode": self._ledger.mode.value}, changes)
 
     def close(self) -> None:
         """Let the journal go; what comes next begins another one. Safe to call again."""

@@ -13,6 +13,7 @@ from napari_sam.embedding import ImageEmbedding, RegionEmbedding
 from napari_sam.errors import Cancelled
 from napari_sam.export import Grid
 from napari_sam.geometry import Box, Frame, whole
+from napari_sam.history import Change
 from napari_sam.image_input import resolve_rule
 from napari_sam.masks import Mask, MaskResult
 from napari_sam.planes import Census, Position, SliceKey, plane_at
@@ -97,6 +98,7 @@ class ArrayCanvas:
 
     def __init__(self, *shape: int) -> None:
         self.data = np.zeros(shape, np.uint16)
+        self.on_edited: Callable[[list[Change]], None] = lambda _changes: None
 
     @property
     def shape(self) -> tuple[int, ...]:

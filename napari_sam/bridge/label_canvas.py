@@ -11,6 +11,7 @@ from napari.layers import Labels
 from ..errors import LabelsError
 from ..export import Grid
 from ..planes import Census, plane_at
+from .hand_edits import HandEdits
 from .image_source import full_resolution, placed_like
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..geometry import Box
+    from ..history import Change
     from ..planes import Position, SliceKey
 
 
@@ -32,8 +34,8 @@ class LayerCanvas:
         self.was_empty = is_ours or not np.any(layer.data)
         self._largest: int | None = None
         self._census = Census(is_empty=is_ours)
-        layer.events.paint.connect(self._on_pixels_changed)
-        layer.events.data.connect(self._on_pixels_changed)
+        self._edits = HandEdits(layer, self._on_edited)
+        self.on_edited: Callable[[list[Change]], None] = lambda _changes: None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,17 +104,23 @@ class LayerCanvas:
     @contextmanager
     def one_step(self) -> Iterator[None]:
         """Group writes into one step of the layer's own history; we know of the ids that we write ourselves."""
-        with self.layer.events.paint.blocker(self._on_pixels_changed), self.layer.block_history():
+        with self._edits.ours(), self.layer.block_history():
             yield
 
     def release(self) -> None:
         """Stop listening to the layer."""
-        self.layer.events.paint.disconnect(self._on_pixels_changed)
-        self.layer.events.data.disconnect(self._on_pixels_changed)
+        self._edits.stop()
 
-    def _on_pixels_changed(self) -> None:
-        self._largest = None
-        self._census.forget()
+    def _on_edited(self, changes: list[Change] | None) -> None:
+        """Keep count of what others change."""
+        if changes is None:
+            self._largest = None
+            self._census.forget()
+        for change in changes or ():
+            ids = change.ids[change.where]
+            self._note(change.key, change.former[change.where], ids)
+            self._largest = None if self._largest is None else max(self._largest, int(ids.max()))
+        self.on_edited(changes or [])
 
     def _note(self, key: SliceKey, lost: NDArray[np.integer], gained: NDArray[np.integer]) -> None:
         """Keep count of the objects' pixels."""

@@ -324,3 +324,50 @@ def test_journals_of_later_versions_are_refused(tmp_path: Path) -> None:
     path.write_text('{"format": "napari-sam-live journal", "version": 2}\n')
     with pytest.raises(JournalError, match="update napari-sam-live"):
         read_journal(path)
+
+
+def test_edits_by_hand_are_journalled_and_so_is_taking_them_back(
+    viewers: list[ViewerModel], pixels: Any, folder: Path
+) -> None:
+    annotator = annotate(viewers, pixels, folder)
+    layer = annotator.labels
+
+    def same() -> bool:
+        path = annotator.journal.path
+        assert path is not None
+        rebuilt = read_journal(path)
+        areas = {one.id: one.area for one in rebuilt.table(layer.data)}
+        return bool((rebuilt.labels() == layer.data).all()) and {one.id: one.area for one in annotator.objects} == areas
+
+    put(annotator, 1, 20, 20)
+    layer.brush_size = 9
+    layer.paint((1, 22, 33), 5)
+    assert same()
+    with layer.block_history():
+        layer.paint((1, 22, 35), 6)
+        layer.paint((1, 24, 35), 0)
+    assert same()
+    layer.n_edit_dimensions = 3
+    layer.paint((2, 40, 60), 70)
+    assert len(np.unique(np.nonzero(layer.data == 70)[0])) > 1
+    assert same()
+    layer.fill((2, 40, 60), 71)
+    assert same()
+    layer.data_setitem((np.array([0, 3]), np.array([1, 2]), np.array([3, 4])), [7, 8])
+    assert same()
+    before = layer.data.copy()
+    for _ in range(4):
+        layer.undo()
+        assert same()
+    assert (layer.data != before).any()
+    for _ in range(4):
+        layer.redo()
+        assert same()
+    assert (layer.data == before).all()
+    for _ in range(6):
+        layer.undo()  # the commit, too
+    assert not layer.data.any()
+    assert same()
+    annotator.undo()
+    put(annotator, 1, 50, 80)
+    assert same()
