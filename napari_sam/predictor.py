@@ -7,6 +7,7 @@ import zlib
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from .image_input import (
     resolve_rule,
 )
 from .masks import Mask, MaskResult, logits_of
+from .models.mask_decoder import ImageSide, joined_sides
+from .models.sam import Sam
 from .regions import helpful_regions, mask_corners
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PROMPTS_PER_PASS = 32
+KEPT_SIDES = 16
+"""Regions whose side of the decoder is kept: 10 MB each for SAM."""
 
 
 def load_predictor(
@@ -158,6 +163,7 @@ class Predictor:
         # The same weights fed otherwise make other embeddings.
         self.fingerprint = f"{checkpoint.fingerprint}-{dtype}-{zlib.crc32(repr(self.profile).encode()):08x}"
         self._cache, self._notify = cache, notify
+        self._sides: WeakKeyDictionary[RegionEmbedding, ImageSide] = WeakKeyDictionary()
         self._sam = checkpoint.sam.to(device)
         # The decoder is small: it stays in float32, where its masks are exact.
         self._sam.image_encoder.to(dtype)
@@ -326,7 +332,7 @@ class Predictor:
         boxes = stacked([query.boxes for query in queries], torch.float32)
         with torch.inference_mode():
             logits, scores = self._sam.decode(
-                torch.cat([region.features for region in asked]).to(self.device),
+                self._seen(asked, with_mask=queries[0].mask is not None),
                 points=stacked([query.points for query in queries], torch.float32),
                 labels=stacked([query.labels for query in queries], torch.int64),
                 boxes=None if boxes is None else boxes.reshape(len(queries), 4),
@@ -341,6 +347,19 @@ class Predictor:
             kept = within_box(own_logits, frame, query.prompts) if self.profile.masks_within_boxes else own_logits
             answers.append([(Mask(one, frame), float(score)) for one, score in zip(kept, own_scores, strict=True)])
         return answers
+
+    def _seen(self, regions: Sequence[RegionEmbedding], *, with_mask: bool) -> Any:
+        """Return what to give the decoder of `regions`: what it makes of them alone where it can, else the features."""
+        if with_mask or not isinstance(self._sam, Sam):
+            return torch.cat([region.features for region in regions]).to(self.device)
+        sides = []
+        for region in regions:
+            side = self._sides.pop(region, None) or self._sam.image_side(region.features.to(self.device))
+            self._sides[region] = side  # behind all others: the first one is the one not used longest
+            sides.append(side)
+        while len(self._sides) > KEPT_SIDES:
+            self._sides.pop(next(iter(self._sides)), None)
+        return joined_sides(sides)
 
     def _check_ours(self, embedding: ImageEmbedding) -> None:
         if embedding.model != self.fingerprint:

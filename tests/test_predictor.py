@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 from itertools import pairwise
 from pathlib import Path
@@ -587,3 +588,21 @@ def test_the_default_model_outlines_a_bright_disk(default: Predictor, prompts: d
     found = np.asarray(result.masks[int(np.argmax(result.scores))])
     iou = (found & disk).sum() / (found | disk).sum()
     assert iou > bar
+
+
+def test_what_a_region_alone_decides_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, counted = make_predictor(CROP_SIDES), []
+    image_side = predictor._sam.image_side
+    monkeypatch.setattr(predictor._sam, "image_side", lambda features: counted.append(1) or image_side(features))
+    image, click = picture(60, 90), Prompts(points=[(30, 40)], labels=[1])
+    embedding = predictor.encode(image)
+    first = predictor.decode(embedding, click)
+    assert len(counted) == 1
+    refined = predictor.refine(embedding, image, click)
+    for _ in range(3):
+        predictor.decode(refined, click)
+    assert len(counted) == len(refined.regions)
+    np.testing.assert_array_equal(predictor.decode(embedding, click).logits, first.logits)
+    del embedding, refined
+    gc.collect()
+    assert not predictor._sides  # nothing holds what nobody uses

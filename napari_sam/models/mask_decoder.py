@@ -6,6 +6,7 @@ changed them, so that what depends on the image alone is computed once for the w
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from .layers import MLP, LayerNorm2d, MLPBlock
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .specs import DecoderSpec
 
 MASKS = 4
@@ -34,8 +37,12 @@ class Attention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Answer queries (B or 1, N, C) from keys and values (B or 1, M, C): (B, N, C)."""
+        return self.of_projected(self.q_proj(q), self.k_proj(k), self.v_proj(v))
+
+    def of_projected(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Do the same with queries, keys and values that went through their layers already, (B or 1, N, inner)."""
         batch = max(len(q), len(k))
-        q, k, v = (self._split(x, batch) for x in (self.q_proj(q), self.k_proj(k), self.v_proj(v)))
+        q, k, v = (self._split(x, batch) for x in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v)
         projected: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
         return projected
@@ -43,6 +50,39 @@ class Attention(nn.Module):
     def _split(self, x: Tensor, batch: int) -> Tensor:
         heads = x.view(len(x), x.shape[1], self.heads, -1).transpose(1, 2)
         return heads.expand(batch, -1, -1, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSide:
+    """What the decoder needs of an image and what follows from it before any prompt is there.
+
+    `tokens` are (B or 1, h * w, C), the dense embedding of the prompts among them; `positions` (1, h * w, C); `details`
+    (B or 1, 0 or 3 C, h, w); `queries`, `keys` and `values` (B or 1, h * w, C / 2) are those of the first block.
+    """
+
+    grid: tuple[int, int]
+    tokens: Tensor
+    positions: Tensor
+    details: Tensor
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+
+
+def joined_sides(sides: Sequence[ImageSide]) -> ImageSide:
+    """Return several images' sides, of batch 1 each, as one of their batch."""
+    if len(sides) == 1:
+        return sides[0]
+    first = sides[0]
+    return ImageSide(
+        first.grid,
+        torch.cat([side.tokens for side in sides]),
+        first.positions,
+        torch.cat([side.details for side in sides]),
+        torch.cat([side.queries for side in sides]),
+        torch.cat([side.keys for side in sides]),
+        torch.cat([side.values for side in sides]),
+    )
 
 
 class TwoWayBlock(nn.Module):
@@ -60,18 +100,31 @@ class TwoWayBlock(nn.Module):
         self.norm4 = nn.LayerNorm(width)
         self.cross_attn_image_to_token = Attention(width, heads, width // 2)
 
-    def forward(self, tokens: Tensor, image: Tensor, token_pe: Tensor, image_pe: Tensor) -> tuple[Tensor, Tensor]:
-        """Update prompt tokens (B, N, C) and image tokens (B or 1, M, C); each `pe` is added where it attends."""
+    def look(self, image: Tensor, image_pe: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the block makes of image tokens (B or 1, M, C) alone: their queries, keys and values."""
+        placed = image + image_pe
+        to_image = self.cross_attn_token_to_image
+        return self.cross_attn_image_to_token.q_proj(placed), to_image.k_proj(placed), to_image.v_proj(image)
+
+    def forward(
+        self, tokens: Tensor, image: Tensor, token_pe: Tensor, looks: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Update prompt tokens (B, N, C) and image tokens (B or 1, M, C), of which `look` has returned `looks`.
+
+        Positions are added where tokens attend.
+        """
+        queries, keys, values = looks
         if self.first:  # here the tokens are their own positions, and nothing is added
             tokens = self.self_attn(tokens, tokens, tokens)
         else:
             placed = tokens + token_pe
             tokens = tokens + self.self_attn(placed, placed, tokens)
         tokens = self.norm1(tokens)
-        placed_image = image + image_pe
-        tokens = self.norm2(tokens + self.cross_attn_token_to_image(tokens + token_pe, placed_image, image))
+        to_image, to_token = self.cross_attn_token_to_image, self.cross_attn_image_to_token
+        tokens = self.norm2(tokens + to_image.of_projected(to_image.q_proj(tokens + token_pe), keys, values))
         tokens = self.norm3(tokens + self.mlp(tokens))
-        image = self.norm4(image + self.cross_attn_image_to_token(placed_image, tokens + token_pe, tokens))
+        keys, values = to_token.k_proj(tokens + token_pe), to_token.v_proj(tokens)
+        image = self.norm4(image + to_token.of_projected(queries, keys, values))
         return tokens, image
 
 
@@ -86,12 +139,16 @@ class TwoWayTransformer(nn.Module):
         self.final_attn_token_to_image = Attention(spec.width, spec.heads, spec.width // 2)
         self.norm_final_attn = nn.LayerNorm(spec.width)
 
-    def forward(self, image: Tensor, image_pe: Tensor, prompt: Tensor) -> tuple[Tensor, Tensor]:
-        """Map image tokens (B or 1, M, C) and a prompt (B, N, C) to tokens (B, N, C) and image tokens (B, M, C)."""
-        tokens = prompt
-        for layer in self.layers:
-            tokens, image = layer(tokens, image, prompt, image_pe)
-        answer = self.final_attn_token_to_image(tokens + prompt, image + image_pe, image)
+    def forward(self, side: ImageSide, prompt: Tensor) -> tuple[Tensor, Tensor]:
+        """Map the image's side and a prompt (B, N, C) to tokens (B, N, C) and image tokens (B, M, C)."""
+        tokens, image = prompt, side.tokens
+        looks = side.queries, side.keys, side.values
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, TwoWayBlock)
+            if index:
+                looks = layer.look(image, side.positions)
+            tokens, image = layer(tokens, image, prompt, looks)
+        answer = self.final_attn_token_to_image(tokens + prompt, image + side.positions, image)
         return self.norm_final_attn(tokens + answer), image
 
 
@@ -131,15 +188,25 @@ class MaskDecoder(nn.Module):
         tuple
             Logits (B, 4, 4h, 4w) and predicted IoU (B, 4): first the mask for a clear prompt, then three candidates.
         """
+        return self.answer(self.image_side(features, image_pe, dense), sparse)
+
+    def image_side(self, features: Tensor, image_pe: Tensor, dense: Tensor) -> ImageSide:
+        """Compute what does not depend on points and boxes; arguments are those of `forward`."""
         height, width = features.shape[-2:]
         features, details = features[:, : self.width], features[:, self.width :]
+        tokens, positions = _tokens(features + dense), _tokens(image_pe)
+        first = self.transformer.layers[0]
+        assert isinstance(first, TwoWayBlock)
+        return ImageSide((height, width), tokens, positions, details, *first.look(tokens, positions))
+
+    def answer(self, side: ImageSide, sparse: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode all four masks of the B objects whose prompts are `sparse` (B, N, C), as `forward` does."""
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         prompt = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)
-        image = (features + dense).flatten(2).transpose(1, 2)  # (B or 1, h * w, C)
-        tokens, image = self.transformer(image, image_pe.flatten(2).transpose(1, 2), prompt)
+        tokens, image = self.transformer(side, prompt)
         kernels = torch.stack([mlp(tokens[:, 1 + k]) for k, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1)
-        logits = self._upscaled(image, details) @ kernels.transpose(1, 2)  # (B, h * w * 4 * 4, masks)
-        return _as_pictures(logits, height, width), self.iou_prediction_head(tokens[:, 0])
+        logits = self._upscaled(image, side.details) @ kernels.transpose(1, 2)  # (B, h * w * 4 * 4, masks)
+        return _as_pictures(logits, *side.grid), self.iou_prediction_head(tokens[:, 0])
 
     def _upscaled(self, image: Tensor, details: Tensor) -> Tensor:
         """Upscale image tokens (B, h * w, C) four times, as (B, h * w * 4 * 4, C / 8) in the order of `_as_pictures`.
@@ -153,6 +220,11 @@ class MaskDecoder(nn.Module):
         x = _with_details(_sub_pixels(image, first), details[:, : self.width])
         x = F.gelu(norm.channels_last(x))
         return F.gelu(_with_details(_sub_pixels(x, second), details[:, self.width :]))
+
+
+def _tokens(x: Tensor) -> Tensor:
+    """Bring (B, C, h, w) to (B, h * w, C), contiguous: layers read it several times."""
+    return x.flatten(2).transpose(1, 2).contiguous()
 
 
 def _sub_pixels(x: Tensor, layer: nn.Module) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from .mask_decoder import MaskDecoder
+from .mask_decoder import ImageSide, MaskDecoder
 from .prompt_encoder import PromptEncoder
 from .specs import EMBEDDING_STRIDE, SamSpec, ViTSpec
 from .tiny_vit import ConvNorm, TinyViT
@@ -56,7 +56,7 @@ class Sam(nn.Module):
 
     def decode(
         self,
-        features: Tensor,
+        features: Tensor | ImageSide,
         points: Tensor | None = None,
         labels: Tensor | None = None,
         boxes: Tensor | None = None,
@@ -69,13 +69,14 @@ class Sam(nn.Module):
         Parameters
         ----------
         features
-            (1 or B, C, h, w): one image for all objects, or one each.
+            (1 or B, C, h, w): one image for all objects, or one each. Or what `image_side` returned for it, which saves
+            computing that for every prompt.
         points, labels
             (B, N, 2) as (x, y) in input pixels, and (B, N): 1 foreground, 0 background, -1 padding.
         boxes
             (B, 4) as (x0, y0, x1, y1) in input pixels.
         masks
-            (B, 1, 4h, 4w) logits.
+            (B, 1, 4h, 4w) logits; only with features themselves.
         multimask
             Three candidates, or the one mask for a clear prompt.
 
@@ -84,13 +85,24 @@ class Sam(nn.Module):
         tuple
             Logits (B, n, 4h, 4w) and predicted IoU (B, n), n = 3 or 1.
         """
-        height, width = features.shape[-2:]
-        features = features.to(self.decoder_dtype)
-        sparse, dense = self.prompt_encoder((height, width), points, labels, boxes, masks)
-        image_pe = self.prompt_encoder.dense_pe((height, width))
-        logits, iou = self.mask_decoder(features, image_pe, sparse, dense)
+        grid = features.grid if isinstance(features, ImageSide) else (features.shape[2], features.shape[3])
+        sparse, dense = self.prompt_encoder(grid, points, labels, boxes, masks)
+        if not isinstance(features, ImageSide):
+            features = self._image_side(features, dense)
+        elif masks is not None:
+            raise ValueError("a mask changes the image's side: give the features themselves")
+        logits, iou = self.mask_decoder.answer(features, sparse)
         chosen = slice(1, None) if multimask else slice(0, 1)
         return logits[:, chosen], iou[:, chosen]
+
+    def image_side(self, features: Tensor) -> ImageSide:
+        """Compute what depends on the image alone of decoding prompts without a mask; features as for `decode`."""
+        _, dense = self.prompt_encoder((features.shape[2], features.shape[3]))
+        return self._image_side(features, dense)
+
+    def _image_side(self, features: Tensor, dense: Tensor) -> ImageSide:
+        positions = self.prompt_encoder.dense_pe((features.shape[2], features.shape[3]))
+        return self.mask_decoder.image_side(features.to(self.decoder_dtype), positions, dense)
 
     def prepare_for_inference(self) -> None:
         """Compute once what follows from the weights alone; undone by loading others, by training, by moving."""

@@ -316,3 +316,26 @@ def test_details_come_back_in_their_place() -> None:
 def test_a_neck_that_does_not_fit_the_decoder_is_refused() -> None:
     with pytest.raises(ValueError, match="neck 32 does not fit decoder width 64"):
         SamSpec("odd", SPECS["toy_vit"].encoder, DecoderSpec(width=64))
+
+
+# --- what is computed once ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*TOYS, "toy_details"])
+def test_prompts_are_answered_alike_from_the_image_side_and_from_features(name: str) -> None:
+    sam = filled(name)
+    features = normal_input("side", 1, sam.spec.embedding_channels, 4, 4)
+    points, labels = 32 + 9 * normal_input("points", 3, 2, 2), torch.tensor([[1, 0], [1, 1], [0, 1]])
+    with torch.inference_mode():
+        side = sam.image_side(features)
+        for multimask in (True, False):
+            known = sam.decode(side, points, labels, multimask=multimask)
+            fresh = sam.decode(features, points, labels, multimask=multimask)
+            for one, other in zip(known, fresh, strict=True):
+                torch.testing.assert_close(one, other)
+
+
+def test_a_mask_wants_the_features_themselves(sam: Sam) -> None:
+    side = sam.image_side(normal_input("side", 1, 32, 4, 4))
+    with pytest.raises(ValueError, match="a mask changes the image's side"):
+        sam.decode(side, masks=torch.zeros(1, 1, 16, 16), multimask=True)
