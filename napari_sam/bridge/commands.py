@@ -25,7 +25,7 @@ def start(viewer: Viewer) -> None:
 
 def commit(viewer: Viewer) -> None:
     """Write the pending objects."""
-    _with_annotation(viewer, lambda controller: controller.commit())
+    _with_annotation(viewer, lambda controller: controller.commit_as_chosen())
 
 
 def clear(viewer: Viewer) -> None:

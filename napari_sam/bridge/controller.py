@@ -85,6 +85,7 @@ class Controller:
         self._is_editing = False
         self._pressed: PromptRow | None = None
         self._is_closed = False
+        self.overlap = Overlap.KEEP
         self._limits = shared_limits(image)
         self._preview = Preview(image)
         self._ours.append(self._preview.layer)
@@ -201,6 +202,10 @@ class Controller:
         """
         self._pointer.let_go()
         self._annotator.commit(overlap)
+
+    def commit_as_chosen(self) -> None:
+        """Commit as a key or a button does: with `overlap` as what happens to earlier objects."""
+        self.commit(self.overlap)
 
     def clear(self) -> None:
         """Remove the prompts of the slice shown."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .controller import Controller
 
 KEYS: dict[str, Callable[[Controller], None]] = {
-    "Enter": lambda controller: controller.commit(),
+    "Enter": lambda controller: controller.commit_as_chosen(),
     "Escape": lambda controller: controller.clear(),
     "T": lambda controller: controller.tools.toggle_polarity(),
     "P": lambda controller: controller.tools.take(Tool.POSITIVE),

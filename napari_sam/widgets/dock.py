@@ -18,6 +18,7 @@ from .bell import hang_bell
 from .candidates import CandidateStrip
 from .layer_picker import LayerPicker
 from .model_picker import ModelPicker
+from .objects_panel import ObjectsPanel
 from .status_line import StatusLine
 from .tool_bar import ToolBar
 
@@ -66,7 +67,7 @@ class SegmentAnythingDock(QWidget):
         self._labels = LayerPicker(self._labels_layers, "new layer", offers_none=True)
         self._status, self._tools = StatusLine(), ToolBar()
         self._hover = QCheckBox("Preview under the cursor")
-        self._candidates, self._actions = CandidateStrip(), ActionBar()
+        self._candidates, self._actions, self._objects = CandidateStrip(), ActionBar(), ObjectsPanel()
         self._lay_out()
         self._connect_parts()
         self._listen()
@@ -85,7 +86,15 @@ class SegmentAnythingDock(QWidget):
             form.addRow(name, picker)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
-        for part in (self._status, self._tools, self._hover, QLabel("Candidates"), self._candidates, self._actions):
+        for part in (
+            self._status,
+            self._tools,
+            self._hover,
+            QLabel("Candidates"),
+            self._candidates,
+            self._actions,
+            self._objects,
+        ):
             layout.addWidget(part)
         layout.addStretch()
         self.setMinimumWidth(260)
@@ -102,6 +111,7 @@ class SegmentAnythingDock(QWidget):
         self._hover.clicked.connect(self._on_hover_picked)
         self._candidates.chosen.connect(self._on_candidate_picked)
         self._actions.asked.connect(self._on_action_asked)
+        self._objects.failed.connect(self._show_error)
 
     def _layer_events(self) -> list[Any]:
         events = self._viewer.layers.events
@@ -196,15 +206,19 @@ class SegmentAnythingDock(QWidget):
 
     def _on_action_asked(self, name: str) -> None:
         if self._shown is not None:
-            self._try(getattr(self._shown, name))
+            self._try(self._shown.commit_as_chosen if name == "commit" else getattr(self._shown, name))
 
     def _try(self, call: Callable[[], Any]) -> None:
         """Make a call, and show what it says where it is not possible."""
         try:
             call()
         except NapariSamError as error:
-            self._status.set_status(Status(Phase.FAILED, message=str(error), error=error), can_retry=False)
-            show_error(str(error))
+            self._show_error(error)
+
+    def _show_error(self, error: Exception) -> None:
+        """Show what was not possible, beside what caused it and as a notification."""
+        self._status.set_status(Status(Phase.FAILED, message=str(error), error=error), can_retry=False)
+        show_error(str(error))
 
     # What happens elsewhere
 
@@ -244,6 +258,7 @@ class SegmentAnythingDock(QWidget):
             for signal, answer in self._annotator_connections(self._shown):
                 signal.disconnect(answer)
         self._shown = annotator
+        self._objects.set_annotator(annotator)
         if annotator is not None:
             for signal, answer in self._annotator_connections(annotator):
                 signal.connect(answer)
