@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .asking import ENCODE, Asking
-from .errors import LabelsError
+from .errors import ImageError, LabelsError
 from .events import AnnotatorEvents
 from .geometry import Frame, whole
 from .ledger import Ledger
@@ -26,13 +26,16 @@ from .objects import Overlap, OverlapQuestion, Piece, Wanted
 from .pending import Answer, ImageSource, PendingObject, Phase, SliceState, Status
 from .prompt_rows import LOOSE, PromptView, Rows, apply, changes
 from .recorder import Recorder
-from .worker import Mailbox, ModelChoice
+from .worker import Mailbox, ModelChoice, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from numpy.typing import NDArray
+
     from .embedding import ImageEmbedding
     from .history import Change, History, LabelCanvas, Step
+    from .predictor import Predictor
 
 KEPT_EMBEDDINGS = 32
 REOPENED = "reopened"
@@ -262,6 +265,42 @@ class Annotator:
         self.active = key
         self.events.mask_changed.emit()
         self._say(f"Object {object_id} is open: click to change it, then commit.")
+
+    def look(
+        self, what: str, work: Callable[[Predictor, ImageEmbedding, Any], Any], take: Callable[[Any], None]
+    ) -> None:
+        """Let the model look at the slice shown, beside all prompts.
+
+        `work(predictor, embedding, pixels)` runs on the worker; `take` gets its result on the main thread, unless
+        another slice is shown by then.
+
+        Raises
+        ------
+        ImageError
+            Nothing is shown, or it is not encoded yet.
+        """
+        if self._shown is None or self._shown.embedding is None:
+            raise ImageError("nothing is encoded yet: wait until the image is ready")
+        embedding, pixels = self._shown.embedding, self._shown.source.pixels
+
+        def done(result: Any) -> None:
+            self._message = ""
+            take(result)
+
+        self._questions.ask(what, Priority.ENCODE, lambda predictor, _job: work(predictor, embedding, pixels), done)
+        self._say(what)
+
+    def add_prompts(self, rows: Rows, message: str) -> None:
+        """Add prompts of our own as one step, and say so."""
+        self._change_rows(dict(rows), is_step=True)
+        self._say(message)
+
+    def ids_shown(self) -> NDArray[Any] | None:
+        """Return the ids of the objects (height, width) in the slice shown, None if none is shown."""
+        if self._shown is None:
+            return None
+        source = self._shown.source
+        return self._ledger.canvas.read(source.key, whole(source.shape))
 
     def cancel(self) -> None:
         """Stop what is running in the background; the next prompt starts it again."""

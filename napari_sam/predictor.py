@@ -266,6 +266,10 @@ class Predictor:
                     answers[query.owner].append(answer)
         return [choose(answer, one) for answer, one in zip(answers, objects, strict=True)]
 
+    def cells(self, region: RegionEmbedding) -> NDArray[np.float32]:
+        """Return what the encoder made of each cell of a region's input: features (C, h, w), the padding's included."""
+        return np.asarray(self._sam.cells(region.features)[0].float().cpu().numpy(), np.float32)
+
     def _encode(
         self,
         image: Any,

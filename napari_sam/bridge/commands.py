@@ -78,6 +78,21 @@ def outline_object(viewer: Viewer) -> None:
     _with_annotation(viewer, lambda controller: controller.outline_object_under_cursor())
 
 
+def find_similar(viewer: Viewer) -> None:
+    """Propose objects like the one that was committed last."""
+    _with_annotation(viewer, lambda controller: controller.views.find_similar())
+
+
+def show_embedding(viewer: Viewer) -> None:
+    """Show what the encoder tells apart."""
+    _with_annotation(viewer, lambda controller: controller.views.show_embedding())
+
+
+def show_encoder_input(viewer: Viewer) -> None:
+    """Show exactly what the encoder sees."""
+    _with_annotation(viewer, lambda controller: controller.views.show_encoder_input())
+
+
 def _with_annotation(viewer: Viewer, act: Callable[[Controller], None]) -> None:
     """Act on the annotation whose layer is selected, else on the one that began last."""
     controllers = open_controllers(getattr(viewer, "__wrapped__", viewer))

@@ -28,6 +28,7 @@ from .pointer import Pointer
 from .prompt_layers import PromptLayers, is_inside, new_points, new_shapes
 from .registry import registry
 from .tools import Tools
+from .views import Views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -98,6 +99,7 @@ class Controller:
         self._identity = identified(image)
         self._annotator = Annotator(choice, self._canvas, self.mailbox, Recorder(self._identity, journal))
         self.hover: Hover = Hover(choice, self.mailbox)
+        self.views: Views = Views(viewer, image, self._annotator, self._prompts, lambda: self._key)
         self.tools: Tools = Tools(viewer, self.points, self.shapes)
         self._add_layers()
         self._annotator.adopt(adopt(self._prompts.read({})))

@@ -16,7 +16,7 @@ from napari.layers import Points, Shapes
 
 from ..drawn import corners_of, mask_inside, outline, points_along
 from ..errors import PromptError
-from ..prompt_rows import ObjectPrompts, PromptRow, PromptView, Rows, align, polarity
+from ..prompt_rows import ObjectPrompts, PromptRow, PromptView, Rows, align, fresh_rows, polarity
 from ..prompts import Prompts
 from .image_source import full_resolution, placed_like
 from .looks import COLOURS, SHAPE_COLOUR, show_colours, show_symbols
@@ -130,12 +130,21 @@ class PromptLayers:
 
     def outline(self, picture: NDArray[np.bool_], key: SliceKey) -> None:
         """Add the outline of the pixels of `picture` (height, width) in the plane `key`, as a polygon."""
-        places = outline(picture)
-        corners = np.tile([0.0 if at is None else float(at) for at in key.index], (len(places), 1))
-        corners[:, list(key.displayed)] = places
-        if not _same_place(self.shapes, self.image):
-            corners = np.array([self.shapes.world_to_data(self.image.data_to_world(corner)) for corner in corners])
-        self.shapes.add_polygons(corners[:, -self.shapes.ndim :])
+        self.shapes.add_polygons(self._data_of(outline(picture), key, self.shapes))
+
+    def rows_at(self, places: NDArray[np.floating], key: SliceKey, kind: str) -> Rows:
+        """Return positive points at `places` (n, 2) of the plane `key`, each an object of its own."""
+        positions = self._data_of(places, key, self.points)
+        rows = fresh_rows([PromptRow("point", np.array(at, float), {LABEL: 1}) for at in positions])
+        return {row_id: row.owned_by((kind, row_id)) for row_id, row in rows.items()}
+
+    def _data_of(self, places: NDArray[np.floating], key: SliceKey, layer: Layer) -> NDArray[np.floating]:
+        """Return `places` (n, 2) of the plane `key` in the data coordinates of a prompt layer (n, d)."""
+        positions = np.tile([0.0 if at is None else float(at) for at in key.index], (len(places), 1))
+        positions[:, list(key.displayed)] = places
+        if not _same_place(layer, self.image):
+            positions = np.array([layer.world_to_data(self.image.data_to_world(one)) for one in positions])
+        return positions[:, -layer.ndim :]
 
     def point_at(self, position: NDArray[np.floating]) -> PromptRow:
         """Return the point that a click at `position` (d,) in the points layer's coordinates would place there."""
