@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 KEPT_EMBEDDINGS = 32
 REOPENED = "reopened"
 REOPENED_SIZE = 256
+
+
+def is_reopened(key: Hashable) -> TypeGuard[tuple[str, int]]:
+    """Whether the key of an object says that it was committed before, as (REOPENED, id)."""
+    return isinstance(key, tuple) and key[0] == REOPENED
 
 
 class Annotator:
@@ -102,7 +107,8 @@ class Annotator:
     @property
     def active(self) -> Hashable | None:
         """The object placed, touched or re-opened last since the last commit, of those that are still there."""
-        there = {row.owner for row in self.rows.values()} | (self._shown.objects.keys() if self._shown else set())
+        owners = {row.owner for row in self.rows.values() if not is_reopened(row.owner)}  # those are open in one slice
+        there = owners | (self._shown.objects.keys() if self._shown else set())
         return next((key for key in reversed(self._touched) if key in there), None)
 
     @active.setter
@@ -186,7 +192,8 @@ class Annotator:
             self._drop(state, key)
         for key, wanted in view.objects.items():
             if (record := state.objects.get(key)) is None:
-                record = state.objects[key] = self._reopened(key) or PendingObject()
+                own_id = key[1] if is_reopened(key) else None
+                record = state.objects[key] = self._reopened(key) or PendingObject(object_id=own_id)
             record.rows = wanted.rows
             if record.ask(wanted.prompts):
                 self._error = None
@@ -425,7 +432,7 @@ class Annotator:
     def _reopened(self, key: Hashable) -> PendingObject | None:
         """Return the committed object that `key` names, as it is in the slice shown; None if it is not there."""
         state = self._shown
-        if state is None or not isinstance(key, tuple) or key[0] != REOPENED or key[1] < 1:
+        if state is None or not is_reopened(key) or key[1] < 1:
             return None
         box = whole(state.source.shape)
         pixels = self._ledger.canvas.read(state.source.key, box) == key[1]

@@ -106,27 +106,34 @@ class Ledger:
         What would change no pixel is not written, but one that was re-opened and is as it was counts as written. `rows`
         are all prompts there are: the edits of those that were written are folded into this step.
         """
-        written: dict[Hashable, tuple[int, Patch, Change | None]] = {}
+        written: dict[Hashable, int] = {}
+        done: list[tuple[Patch, Change | None]] = []
         with self.canvas.one_step():
             try:
                 for name, one in wanted.items():
                     object_id = self._id_of(one) or self.canvas.next_id()
-                    takes = overlap is Overlap.REPLACE
-                    patch = Patch.of_mask(
-                        self.canvas, key, object_id, one.mask, is_whole=one.is_whole, takes_others=takes
-                    )
-                    if one.is_as_it_was or not patch.is_empty:
-                        written[name] = object_id, patch, patch.turn(self.canvas)
+                    if one.is_as_it_was:  # and what a brush did to it since stays, too
+                        written[name] = object_id
+                        continue
+                    patch = self._patch(key, object_id, one, overlap)
+                    if not patch.is_empty:
+                        done.append((patch, patch.turn(self.canvas)))
+                        written[name] = object_id
             except LabelsError:
-                for _, patch, _ in reversed(written.values()):
+                for patch, _ in reversed(done):
                     patch.turn(self.canvas, back=True)
                 raise
         if written:
             self.history.fold(rows.keys() - {row_id for name in written for row_id in wanted[name].rows})
-        if patches := tuple(patch for _, patch, _ in written.values() if not patch.is_empty):
-            records = self._records_with(key, {name: (written[name][0], wanted[name]) for name in written})
-            self._note(Step("commit", {}, patches, records), [change for _, _, change in written.values() if change])
-        return {name: object_id for name, (object_id, _, _) in written.items()}
+        if done:
+            records = self._records_with(key, {name: (object_id, wanted[name]) for name, object_id in written.items()})
+            step = Step("commit", {}, tuple(patch for patch, _ in done), records)
+            self._note(step, [change for _, change in done if change is not None])
+        return written
+
+    def _patch(self, key: Hashable, object_id: int, one: Wanted, overlap: Overlap) -> Patch:
+        takes_others = overlap is Overlap.REPLACE
+        return Patch.of_mask(self.canvas, key, object_id, one.mask, is_whole=one.is_whole, takes_others=takes_others)
 
     def delete(self, object_id: int, rows: RowChanges) -> None:
         """Make an object's pixels background, in all slices; `rows` are prompts that go with it."""

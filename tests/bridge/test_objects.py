@@ -163,6 +163,26 @@ def test_reopening_returns_the_prompts_and_keeps_hand_edits(annotator: Controlle
     assert np.asarray(annotator.candidates[0][0])[0, 0]
 
 
+def test_the_brush_on_an_open_object_is_kept(annotator: Controller) -> None:
+    put(annotator, 20, 20)
+    annotator.reopen(1)
+    annotator.labels.data_setitem((np.array([20, 0]), np.array([20, 0])), [0, 1])
+    before = annotator.labels.data.copy()
+    annotator.commit()
+    assert (annotator.labels.data == before).all()
+    assert not annotator.has_pending
+
+
+def test_what_is_prompted_beside_a_reopened_object_in_another_slice_is_new(
+    stack: Controller, viewer: ViewerModel
+) -> None:
+    put(stack, 2, 20, 20)
+    stack.reopen(1)
+    viewer.dims.set_current_step(0, 3)
+    put(stack, 3, 20, 20)
+    assert [(one.id, one.slices) for one in stack.objects] == [(1, ((2,),)), (2, ((3,),))]
+
+
 def test_reopening_twice_is_reopening_once(annotator: Controller) -> None:
     put(annotator, 20, 20)
     annotator.reopen(1)
