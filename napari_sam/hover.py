@@ -70,6 +70,10 @@ class Hover:
         """Whether a mask is shown under the cursor."""
         return not self.is_slow if self._wanted is None else self._wanted
 
+    def toggle(self) -> None:
+        """Turn the preview on, or off if it is on."""
+        self.wanted = not self.is_on
+
     @property
     def mask(self) -> Mask | None:
         """The mask under the cursor, None if there is none to show."""

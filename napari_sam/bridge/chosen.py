@@ -11,6 +11,7 @@ from psygnal import Signal
 from ..worker import Mailbox, ModelChoice
 from .annotate import annotate
 from .registry import find_controller, open_controllers, registry
+from .remembered import recall
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -84,6 +85,7 @@ class ChosenImage:
             controller = annotate(
                 self.viewer, image, choice.model, choice.device, choice.precision, profile=choice.profile
             )
+            recall(controller)
         self._take(controller)
 
     def set_model(self, choice: ModelChoice) -> None:

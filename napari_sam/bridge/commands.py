@@ -93,6 +93,21 @@ def show_encoder_input(viewer: Viewer) -> None:
     _with_annotation(viewer, lambda controller: controller.views.show_encoder_input())
 
 
+def toggle_polarity(viewer: Viewer) -> None:
+    """Change between positive and negative."""
+    _with_annotation(viewer, lambda controller: controller.tools.toggle_polarity())
+
+
+def toggle_hover(viewer: Viewer) -> None:
+    """Turn the preview under the cursor on or off."""
+    _with_annotation(viewer, lambda controller: controller.hover.toggle())
+
+
+def reopen_object(viewer: Viewer) -> None:
+    """Re-open the committed object under the cursor."""
+    _with_annotation(viewer, lambda controller: controller.reopen_under_cursor())
+
+
 def _with_annotation(viewer: Viewer, act: Callable[[Controller], None]) -> None:
     """Act on the annotation whose layer is selected, else on the one that began last."""
     controllers = open_controllers(getattr(viewer, "__wrapped__", viewer))

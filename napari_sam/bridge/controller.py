@@ -245,6 +245,10 @@ class Controller:
         """Take the labelled object under the cursor as a prompt; of several layers, that on top."""
         self.outline_object(*object_under_cursor(self.viewer, self.preview))
 
+    def reopen_under_cursor(self) -> None:
+        """Re-open the committed object that the cursor points at; `LabelsError` if there is none."""
+        self.reopen(int(self.labels.get_value(self.viewer.cursor.position, world=True) or 0))
+
     def cancel(self) -> None:
         """Stop what is running in the background; the next prompt starts it again."""
         self._annotator.cancel()

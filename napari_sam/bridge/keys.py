@@ -5,6 +5,7 @@ They are bound on the layers themselves, which beats what napari binds on their 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Shapes
@@ -12,6 +13,7 @@ from napari.utils.key_bindings import coerce_keybinding
 from napari.utils.notifications import show_warning
 
 from ..errors import NapariSamError
+from .settings import remembered
 from .tools import Tool
 
 if TYPE_CHECKING:
@@ -21,23 +23,77 @@ if TYPE_CHECKING:
 
     from .controller import Controller
 
-KEYS: dict[str, Callable[[Controller], None]] = {
-    "Enter": lambda controller: controller.commit_as_chosen(),
-    "Escape": lambda controller: controller.clear(),
-    "T": lambda controller: controller.tools.toggle_polarity(),
-    "P": lambda controller: controller.tools.take(Tool.POSITIVE),
-    "N": lambda controller: controller.tools.take(Tool.NEGATIVE),
-    "B": lambda controller: controller.tools.take(Tool.BOX),
-    "L": lambda controller: controller.tools.take(Tool.LASSO),
-    "S": lambda controller: controller.tools.take(Tool.SCRIBBLE),
-    "M": lambda controller: controller.outline_object_under_cursor(),
-    "C": lambda controller: choose_next(controller),
-    "Control-Z": lambda controller: controller.undo(),
-    "Control-Shift-Z": lambda controller: controller.redo(),
-}
-"""What each key does."""
 
-FINISH_DRAWING = ("Enter", "Escape")
+@dataclass(frozen=True)
+class Action:
+    """Something that a key does: what it is, the key that it has unless the settings say otherwise, and how."""
+
+    about: str
+    key: str
+    act: Callable[[Controller], None]
+
+
+ACTIONS = {
+    "commit": Action("Write the outlined objects", "Enter", lambda one: one.commit_as_chosen()),
+    "clear": Action("Remove the prompts", "Escape", lambda one: one.clear()),
+    "toggle_polarity": Action("Change between + and \N{MINUS SIGN}", "T", lambda one: one.tools.toggle_polarity()),
+    "positive_points": Action("Points on the object", "P", lambda one: one.tools.take(Tool.POSITIVE)),
+    "negative_points": Action("Points beside the object", "N", lambda one: one.tools.take(Tool.NEGATIVE)),
+    "boxes": Action("Boxes", "B", lambda one: one.tools.take(Tool.BOX)),
+    "lassos": Action("Outlines", "L", lambda one: one.tools.take(Tool.LASSO)),
+    "scribbles": Action("Strokes", "S", lambda one: one.tools.take(Tool.SCRIBBLE)),
+    "outline_object": Action(
+        "Take the labelled object under the cursor", "M", lambda one: one.outline_object_under_cursor()
+    ),
+    "reopen_object": Action("Re-open the object under the cursor", "O", lambda one: one.reopen_under_cursor()),
+    "next_candidate": Action("Choose the next candidate", "C", lambda one: choose_next(one)),
+    "toggle_hover": Action("Preview under the cursor on or off", "H", lambda one: one.hover.toggle()),
+    "undo": Action("Undo", "Control-Z", lambda one: one.undo()),
+    "redo": Action("Redo", "Control-Shift-Z", lambda one: one.redo()),
+}
+"""What keys can do, by the name of the setting and of the command in the palette."""
+
+FINISH_DRAWING = ("commit", "clear")
+"""While an outline is drawn, the keys of these finish it, as everywhere in napari."""
+
+
+def keys_in_use() -> dict[str, str]:
+    """Return the key of every action: what the settings say where that is a key, else its own."""
+    return {name: key if _is_key(key) else ACTIONS[name].key for name, key in _keys_wanted().items()}
+
+
+def problems() -> list[str]:
+    """Return what is wrong with the keys in the settings: such as there are not, and such as mean two things."""
+    wanted = _keys_wanted()
+    found = [
+        f"the settings name a key {key!r} that there is not: {ACTIONS[name].key} is used"
+        for name, key in wanted.items()
+        if not _is_key(key)
+    ]
+    taken: dict[Any, str] = {}
+    for name, key in keys_in_use().items():
+        if (other := taken.setdefault(coerce_keybinding(key), name)) != name:
+            found.append(f"the settings give {key!r} to {other!r} and to {name!r}: it does the latter")
+    return found
+
+
+def in_words(key: str) -> str:
+    """Return a key as it is written for people: Ctrl+Z."""
+    return key.replace("Control", "Ctrl").replace("-", "+")
+
+
+def _keys_wanted() -> dict[str, str]:
+    return {name: str(remembered("keys", name, action.key)) for name, action in ACTIONS.items()}
+
+
+def _is_key(key: str) -> bool:
+    """Whether there is a key of this name, with modifiers that there are."""
+    try:
+        (part,) = coerce_keybinding(key).parts
+    except (KeyError, TypeError, ValueError):
+        return False
+    modifiers = sum((part.ctrl, part.shift, part.alt, part.meta))
+    return bool(part.key.name != "UNKNOWN" and modifiers == key.rstrip("-").count("-"))
 
 
 class Keys:
@@ -47,32 +103,33 @@ class Keys:
         self._controller, self._layers = controller, tuple(layers)
         self._is_drawing = False
         self._before: list[tuple[Layer, Any, Any]] = []
+        for problem in problems():
+            show_warning(problem)
         for layer in self._layers:
-            for key in KEYS:
-                self._bind(layer, key)
+            for name, key in keys_in_use().items():
+                self._bind(layer, name, key)
             if isinstance(layer, Shapes):
                 layer.events.data.connect(self._on_shape_data)
 
     def unbind(self) -> None:
         """Give every key back to whoever had it before."""
-        for layer, key, before in self._before:
+        for layer, key, before in reversed(self._before):
             layer.bind_key(key, before, overwrite=True)
         for layer in self._layers:
             if isinstance(layer, Shapes):
                 layer.events.data.disconnect(self._on_shape_data)
         self._before = []
 
-    def _bind(self, layer: Layer, key: str) -> None:
+    def _bind(self, layer: Layer, name: str, key: str) -> None:
         binding = coerce_keybinding(key)
         self._before.append((layer, binding, layer.keymap.get(binding)))
 
         def pressed(layer: Layer) -> None:
-            # While a polygon is drawn these keys finish it, as everywhere in napari; its window binds them to that.
-            finish = type(layer).class_keymap.get(binding)
-            if key in FINISH_DRAWING and self._is_drawing and isinstance(layer, Shapes) and finish is not None:
+            finish = type(layer).class_keymap.get(coerce_keybinding(ACTIONS[name].key))
+            if name in FINISH_DRAWING and self._is_drawing and isinstance(layer, Shapes) and finish is not None:
                 finish(layer)
             else:
-                warning_only(lambda: KEYS[key](self._controller))
+                warning_only(lambda: ACTIONS[name].act(self._controller))
 
         layer.bind_key(binding, pressed, overwrite=True)
 

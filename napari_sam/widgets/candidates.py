@@ -9,6 +9,8 @@ from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QLabel, QToolButton, QWidget
 
+from ..bridge.keys import in_words, keys_in_use
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -35,6 +37,7 @@ class CandidateStrip(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self._key = in_words(keys_in_use()["next_candidate"])
         self._group = QButtonGroup(self)
         self._buttons = [QToolButton() for _ in range(MOST)]
         self._hint = QLabel("None yet: click on an object, or draw a box round it.")
@@ -61,7 +64,7 @@ class CandidateStrip(QWidget):
                 button.setText(f"{score:.2f}")
                 button.setToolTip(
                     f"Candidate {index + 1} of {len(candidates)}: {mask.area} px, predicted IoU {score:.2f}\n"
-                    "Key: C chooses the next one."
+                    f"Key: {self._key} chooses the next one."
                 )
         self._group.setExclusive(True)
 

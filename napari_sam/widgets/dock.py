@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Labels
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QSize
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from ..bridge.chosen import ChosenImage
+from ..bridge.keys import ACTIONS, in_words, keys_in_use
 from ..bridge.registry import open_controllers
+from ..bridge.remembered import remember_choice, remember_ways, remembered_choice
 from ..errors import NapariSamError
 from ..pending import Phase, Status
 from .action_bar import BUTTONS, ActionBar
@@ -62,12 +64,14 @@ class SegmentAnythingDock(QWidget):
         self._is_listening = False
         self._take_bell_down: Callable[[], None] | None = None
         self._model = ModelPicker()
+        self._model.setValue(remembered_choice())
         self._chosen = ChosenImage(self._viewer, self._model.value())
         self._image = LayerPicker(self._images, "choose an image", offers_none=False)
         self._labels = LayerPicker(self._labels_layers, "new layer", offers_none=True)
         self._status, self._tools = StatusLine(), ToolBar()
         self._hover = QCheckBox("Preview under the cursor")
         self._candidates, self._actions, self._objects = CandidateStrip(), ActionBar(), ObjectsPanel()
+        self._keys_button, self._keys = QPushButton("Keys"), QLabel(_list_of_keys())
         self._lay_out()
         self._connect_parts()
         self._listen()
@@ -96,7 +100,13 @@ class SegmentAnythingDock(QWidget):
             self._objects,
         ):
             layout.addWidget(part)
+        layout.addWidget(self._keys_button)
+        layout.addWidget(self._keys)
         layout.addStretch()
+        self._keys_button.setCheckable(True)
+        self._keys_button.setToolTip("What keys do while a layer of the annotation is selected")
+        self._keys.setWordWrap(True)
+        self._keys.hide()
         self.setMinimumWidth(260)
         self._image.setToolTip("The image to annotate")
         self._labels.setToolTip("Where objects are written; ids go on after the layer's largest")
@@ -112,6 +122,8 @@ class SegmentAnythingDock(QWidget):
         self._candidates.chosen.connect(self._on_candidate_picked)
         self._actions.asked.connect(self._on_action_asked)
         self._objects.failed.connect(self._show_error)
+        self._objects.overlap_picked.connect(self._on_overlap_picked)
+        self._keys_button.toggled.connect(self._keys.setVisible)
 
     def _layer_events(self) -> list[Any]:
         events = self._viewer.layers.events
@@ -177,6 +189,7 @@ class SegmentAnythingDock(QWidget):
 
     def _on_model_picked(self, choice: ModelChoice) -> None:
         self._chosen.set_model(choice)
+        remember_choice(choice)
 
     def _on_labels_picked(self, labels: Labels | None) -> None:
         if self._shown is not None:
@@ -199,6 +212,11 @@ class SegmentAnythingDock(QWidget):
     def _on_hover_picked(self, wanted: bool) -> None:
         if self._shown is not None:
             self._shown.hover.wanted = wanted
+            remember_ways(self._shown)
+
+    def _on_overlap_picked(self) -> None:
+        if self._shown is not None:
+            remember_ways(self._shown)
 
     def _on_candidate_picked(self, index: int) -> None:
         if self._shown is not None:
@@ -314,3 +332,9 @@ class SegmentAnythingDock(QWidget):
     def _labels_layers(self) -> list[Layer]:
         previews = [controller.preview for controller in open_controllers(self._viewer)]
         return [layer for layer in self._viewer.layers if isinstance(layer, Labels) and layer not in previews]
+
+
+def _list_of_keys() -> str:
+    """Return what every key does, and where to change it."""
+    lines = (f"<b>{in_words(key)}</b> {ACTIONS[name].about}" for name, key in keys_in_use().items())
+    return "<br>".join([*lines, "<i>Change them in File &gt; Preferences, for images that are opened next.</i>"])

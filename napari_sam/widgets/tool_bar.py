@@ -5,18 +5,23 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
+from ..bridge.keys import in_words, keys_in_use
 from ..bridge.tools import Tool
 from .parts import explain
 
 BUTTONS = {
-    Tool.POSITIVE: ("+ Point", "P", "Click on the object.\nA right click, or Ctrl and a click, says where it is not."),
-    Tool.NEGATIVE: ("\N{MINUS SIGN} Point", "N", "Click where the object is not."),
-    Tool.BOX: ("Box", "B", "Drag a box round the object; clicks then correct its mask."),
-    Tool.LASSO: ("Lasso", "L", "Draw round the object; clicks then correct its mask."),
+    Tool.POSITIVE: (
+        "+ Point",
+        "positive_points",
+        "Click on the object.\nA right click, or Ctrl and a click, says where it is not.",
+    ),
+    Tool.NEGATIVE: ("\N{MINUS SIGN} Point", "negative_points", "Click where the object is not."),
+    Tool.BOX: ("Box", "boxes", "Drag a box round the object; clicks then correct its mask."),
+    Tool.LASSO: ("Lasso", "lassos", "Draw round the object; clicks then correct its mask."),
     Tool.SCRIBBLE: (
         "Scribble",
-        "S",
-        "Draw a stroke on the object.\nWith the right button, or Ctrl, or after T, beside it.",
+        "scribbles",
+        "Draw a stroke on the object.\nWith the right button, or Ctrl, or while \N{MINUS SIGN} is chosen, beside it.",
     ),
 }
 ROWS = ((Tool.POSITIVE, Tool.NEGATIVE), (Tool.BOX, Tool.LASSO, Tool.SCRIBBLE))
@@ -29,7 +34,10 @@ class ToolBar(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._buttons = {tool: QPushButton(f"{text}  {key}") for tool, (text, key, _) in BUTTONS.items()}
+        self._keys = {name: in_words(key) for name, key in keys_in_use().items()}
+        self._buttons = {
+            tool: QPushButton(f"{text}  {self._keys[action]}") for tool, (text, action, _) in BUTTONS.items()
+        }
         self._group = QButtonGroup(self)
         self._group.setExclusive(False)  # else none could be pressed
         layout = QVBoxLayout(self)
@@ -56,8 +64,13 @@ class ToolBar(QWidget):
     def set_obstacle(self, obstacle: str) -> None:
         """Say why no tool can be used now; nothing enables them."""
         for tool, button in self._buttons.items():
-            _, key, purpose = BUTTONS[tool]
-            explain(button, f"{purpose}\nKey: {key}; T changes between + and \N{MINUS SIGN}.", obstacle)
+            _, action, purpose = BUTTONS[tool]
+            toggle = self._keys["toggle_polarity"]
+            explain(
+                button,
+                f"{purpose}\nKey: {self._keys[action]}; {toggle} changes between + and \N{MINUS SIGN}.",
+                obstacle,
+            )
 
     def _on_button_clicked(self, clicked: QPushButton) -> None:
         tool = next(tool for tool, button in self._buttons.items() if button is clicked)
