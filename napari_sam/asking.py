@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .errors import ImageError
 from .pending import Answer, PendingObject, SliceState
 from .questions import Questions
 from .worker import Job, Mailbox, ModelChoice, Priority
@@ -91,6 +92,25 @@ class Asking(Questions):
         self.drop(("refine", key))
         return self.ask(("decode", key), Priority.DECODE, work, done, meanwhile)
 
+    def look(
+        self,
+        state: SliceState | None,
+        what: str,
+        work: Callable[[Predictor, ImageEmbedding, Any], Any],
+        take: Callable[[Any], None],
+    ) -> None:
+        """Let the model look at a slice beside all prompts: `take` gets what `work(predictor, embedding, pixels)` gave.
+
+        Raises
+        ------
+        ImageError
+            There is no slice, or it is not encoded yet.
+        """
+        if state is None or state.embedding is None:
+            raise ImageError("nothing is encoded yet: wait until the image is ready")
+        embedding, pixels = state.embedding, state.source.pixels
+        self.ask(what, Priority.ENCODE, lambda predictor, _job: work(predictor, embedding, pixels), take)
+
     def _refine(self, state: SliceState, key: Hashable, record: PendingObject, embedding: ImageEmbedding) -> None:
         """Look again where it helps, with what there was already answered."""
         source, asked = state.source, record.asked
@@ -112,6 +132,12 @@ class Asking(Questions):
         if record.asked is answer.prompts:
             record.take(answer)
             self._events.mask_changed.emit()
+
+    def described(self, state: SliceState | None) -> dict[str, str]:
+        """Return what a journal says of the model: what was asked for, and which weights answer."""
+        weights = "" if state is None or state.embedding is None else state.embedding.model
+        choice = self.choice
+        return {"name": choice.model, "device": choice.device, "precision": choice.precision, "weights": weights}
 
     def forget(self, key: Hashable) -> None:
         """Stop asking about an object."""

@@ -179,8 +179,9 @@ class History:
         self._undone.clear()
 
     def fold(self, pending: Collection[int]) -> None:
-        """Forget the edits of rows other than those still `pending`: the commit that is noted next stands for them."""
+        """Forget the edits of rows other than those still `pending`, and what could be redone."""
         self._done = [left for step in self._done if (left := step.only(pending)) is not None]
+        self._undone.clear()
 
     def forget_objects(self) -> None:
         """Keep the edits of prompts alone: what was written is out of reach."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .masks import Mask
+from .objects import Piece, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .journal_format import Identified
     from .masks import MaskResult
     from .objects import Overlap
+    from .prompt_rows import Rows
     from .prompts import MaskPrompt, Prompts
 
 
@@ -140,6 +142,18 @@ class PendingObject:
         self.answer = answer
         if answer.prompts is not None:
             self._earlier[_size(answer.prompts)] = answer
+
+    def wanted(self, rows: Rows, object_id: int | None, *, is_whole: bool) -> Wanted | None:
+        """Return what a commit would write under an id, None for a new one; None if there is no mask yet.
+
+        `rows` are all prompts there are. See `Wanted`.
+        """
+        if self.answer is None:
+            return None
+        mine = {row_id: rows[row_id] for row_id in self.rows if row_id in rows}
+        asked = None if self.asked is None else replace(self.asked, mask=self.drawn)
+        piece = Piece(self.answer.score, asked, mine)
+        return Wanted(self.answer.mask, object_id, is_whole, piece, self.rows, self.is_as_it_was)
 
     def start_again(self) -> bool:
         """Go back to the mask that the object was re-opened with; False if it was not."""

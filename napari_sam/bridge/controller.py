@@ -145,12 +145,12 @@ class Controller:
     @property
     def candidates(self) -> Sequence[tuple[Mask, float]]:
         """The active object's candidates as (mask, score), in the decoder's order; empty if there are none."""
-        return self._annotator.candidates
+        return self._annotator.slices.candidates
 
     @property
     def chosen(self) -> int | None:
         """Index of the chosen candidate."""
-        return self._annotator.chosen
+        return self._annotator.slices.chosen
 
     @property
     def can_undo(self) -> bool:
@@ -165,12 +165,12 @@ class Controller:
     @property
     def has_pending(self) -> bool:
         """Whether the slice shown has objects that a commit would write, now or as soon as they are answered."""
-        return self._annotator.has_objects
+        return bool(self._annotator.slices.objects)
 
     @property
     def has_prompts(self) -> bool:
         """Whether the slice shown has something that `clear` would remove."""
-        return self._annotator.has_prompts
+        return self._annotator.slices.has_prompts
 
     def choose(self, index: int) -> None:
         """Choose a candidate of the active object by its index in `candidates`; `IndexError` if there is none."""
@@ -389,7 +389,7 @@ class Controller:
         """Tell the annotator what the prompt layers hold now."""
         if self._quiet or self._is_closed or not self._prompts.is_whole:
             return
-        known, active = self._annotator.rows, self._annotator.active
+        known, active = self._annotator.slices.rows, self._annotator.slices.active
         found = self._prompts.read(known, self._pressed)
         rows, active = assign_owners(known, found, active, self._places)
         if is_step:
@@ -425,7 +425,7 @@ class Controller:
 
     def _on_hovered(self, position: NDArray[np.floating] | None) -> None:
         """Show what a click at `position` would begin."""
-        embedding = None if position is None else self._annotator.embedding_to_begin_with
+        embedding = None if position is None else self._annotator.slices.embedding_to_begin_with
         if position is None or embedding is None:
             return self.hover.clear()
         row = self._prompts.point_at(position)
@@ -463,7 +463,7 @@ class Controller:
             return
         self._preview.move_to(key)
         self._annotator.show(image_source(self.image_layer, key, self._limits, self._identity))
-        self._annotator.see(self._view(self._annotator.rows))
+        self._annotator.see(self._view(self._annotator.slices.rows))
 
     def _on_image_moved(self) -> None:
         self._preview.place()
@@ -477,7 +477,7 @@ class Controller:
     def _on_prompts_moved(self) -> None:
         """Prompts in layers of the user's own mean other pixels now."""
         if self._key is not None:
-            self._annotator.see(self._view(self._annotator.rows))
+            self._annotator.see(self._view(self._annotator.slices.rows))
 
     def _on_image_replaced(self) -> None:
         """Forget what was made of pixels that the image no longer has."""
@@ -495,7 +495,7 @@ class Controller:
     # What the annotator answers
 
     def _on_mask_changed(self) -> None:
-        self._preview.paint(self._annotator.pending_masks, self.hover.mask)
+        self._preview.paint(self._annotator.slices.masks, self.hover.mask)
 
     def _without_pressed(self, rows: Rows) -> Rows:
         """Leave out the point that napari will place itself."""

@@ -14,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from napari.components import ViewerModel
 
 import napari_sam
-from napari_sam.annotator import REOPENED
 from napari_sam.journal import read_journal
 from napari_sam.prompt_rows import LOOSE
+from napari_sam.reopening import REOPENED
 from napari_sam.worker import ModelChoice
 
 SHAPE = (2, 30, 44)
@@ -104,6 +104,7 @@ class Model:
         for step in self.done:
             step.rows = {i: change for i, change in step.rows.items() if i not in gone and i in self.rows}
         self.done = [step for step in self.done if step.rows or not step.is_of_prompts]
+        self.undone.clear()
 
     def reopen(self, object_id: int) -> None:
         place = self.z, object_id
@@ -115,7 +116,7 @@ class Model:
 
     def commit(self, masks: dict[Any, tuple[Any, bool]], *, takes: bool, ids: list[int]) -> None:
         """`masks` are the pending objects' (pixels, whether nobody changed it), `ids` the new ids that may be given."""
-        pixels, prompts, gone = [], {}, set()
+        pixels, prompts, gone, is_written = [], {}, set(), False
         before = self.labels.copy()
         for key, (mask, is_as_it_was) in masks.items():
             rows = {i: row for i, row in self.rows.items() if row[0] == self.z and row[3] == key}
@@ -125,18 +126,17 @@ class Model:
             plane[plane == object_id] = 0
             plane[mask if takes else mask & (plane == 0)] = object_id
             if is_as_it_was or (after != before).any():
-                gone |= set(rows)
+                gone, is_written = gone | set(rows), True
                 self.opened = [place for place in self.opened if place != (self.z, key)]
             if not is_as_it_was and (after != before).any():
                 pixels.append((after != before, before, after))
                 prompts[object_id, self.z] = (self.prompts.get((object_id, self.z)), rows)
                 before = after
-        if gone or pixels:
+        if is_written:
             self.fold(gone)
+            self.touched = []
         if pixels:
             self.push(Done(pixels=pixels, prompts=prompts))  # type: ignore[arg-type]
-        if gone or pixels:
-            self.touched = []
         self.rows = {i: row for i, row in self.rows.items() if i not in gone}
 
     def delete(self, object_id: int) -> None:
@@ -229,7 +229,7 @@ class Annotating(RuleBasedStateMachine):
         self.model.commit(masks, takes=takes, ids=[*new, 10**6])
 
     def pending_masks(self) -> dict[Any, tuple[Any, bool]]:
-        shown = self.annotator._annotator._shown
+        shown = self.annotator._annotator.slices.shown
         assert shown is not None
         masks = {}
         for key, record in shown.objects.items():
@@ -313,7 +313,7 @@ class Annotating(RuleBasedStateMachine):
         annotator, model = self.annotator, self.model
         assert (annotator.labels.data == model.labels).all()
         assert [tuple(map(int, row)) for row in annotator.points.data] == [row[:3] for row in model.rows.values()]
-        shown = annotator._annotator._shown
+        shown = annotator._annotator.slices.shown
         assert shown is not None
         names = {LOOSE: LOOSE, **{(REOPENED, one): one for one in model.pending() if one != LOOSE}}
         assert {names.get(key) for key in shown.objects} == model.pending()

@@ -94,7 +94,7 @@ def test_click_after_proposals_is_an_object_of_its_own(viewer: ViewerModel) -> N
     count = len(annotator.points.data)
     annotator.points.add([(5, 190)])
     annotator.wait(PATIENCE)
-    assert len(annotator._annotator._view.objects) == count + 1
+    assert len(annotator._annotator.slices.view.objects) == count + 1
 
 
 @pytest.mark.parametrize("object_id", [None, 7])
