@@ -33,6 +33,8 @@ SIZES = (1024, 2048, 4096, 8192)
 class ReadyMade:
     """Answers every click with the logits of a disk round it, as a network of 1024 px would give them."""
 
+    keeps_embeddings = False
+
     def encode(self, image: Any, **_: Any) -> ImageEmbedding:
         """Return an embedding without features."""
         rule = PictureRule((image.shape[0], image.shape[1]), (), ((0.0, 1.0),))

@@ -66,7 +66,7 @@ class Asking(Questions):
                 if not record.is_answered:
                     self.decode(state, key, record)
 
-        self.ask(ENCODE, Priority.ENCODE, work, done)
+        self.ask(ENCODE, Priority.ENCODE, work, done, subject=source.key)
 
     def decode(self, state: SliceState, key: Hashable, record: PendingObject) -> None:
         """Put an object's prompts to the decoder; the image is encoded first if it has not been."""

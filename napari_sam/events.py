@@ -19,5 +19,5 @@ class AnnotatorEvents(SignalGroup):
     failed = Signal(Exception, description="something in the background failed")
     status_changed = Signal(Status)
     prompts_changed = Signal(object, description="the annotator changed the prompt rows: all rows there are now")
-    warned = Signal(str, description="something that need not stop anybody: the journal cannot be written")
+    warned = Signal(str, description="what need not stop anybody: no journal can be written, the GPU is full")
     closed = Signal()

@@ -16,6 +16,8 @@ from .questions import Questions
 from .worker import Job, Mailbox, ModelChoice, Priority
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .embedding import ImageEmbedding
     from .masks import Mask
     from .predictor import Predictor
@@ -37,13 +39,17 @@ class Hover:
         The model to ask; its worker is shared.
     mailbox
         Through which answers come to the main thread.
+    on_notice
+        Called on the main thread with a sentence for the user.
     """
 
     changed = Signal(description="another mask is shown under the cursor, or none")
     switched = Signal(description="the preview was turned on or off")
 
-    def __init__(self, choice: ModelChoice, mailbox: Mailbox) -> None:
-        self._questions = Questions(choice, mailbox, self._on_settled, lambda: None, lambda _notice: None)
+    def __init__(
+        self, choice: ModelChoice, mailbox: Mailbox, on_notice: Callable[[str], None] = lambda _notice: None
+    ) -> None:
+        self._questions = Questions(choice, mailbox, self._on_settled, lambda: None, on_notice)
         self._wanted: bool | None = None
         self._seconds: list[float] = []
         self._mask: Mask | None = None

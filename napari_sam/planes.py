@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,24 @@ class SliceKey:
         """Return the plane (rows, columns, ...) of an array with the layer's axes; a view where slicing gives one."""
         plane = data[tuple(slice(None) if at is None else at for at in self.index)]
         return plane.swapaxes(0, 1) if self.is_transposed else plane
+
+    def neighbours(self, shape: tuple[int, ...], former: SliceKey | None) -> list[SliceKey]:
+        """Return the planes before and after this one in an array of `shape`, the one that comes next in front.
+
+        Along the axis on which one came here from `former`, else along the last one that is not displayed.
+        """
+        axes = [axis for axis, at in enumerate(self.index) if at is not None and shape[axis] > 1]
+        if not axes:
+            return []
+        moved = [] if former is None else [axis for axis in axes if former.index[axis] not in (None, self.index[axis])]
+        axis = (moved or axes)[-1]
+        here = self.index[axis] or 0
+        step = -1 if moved and former is not None and here < (former.index[axis] or 0) else 1
+        return [
+            replace(self, index=(*self.index[:axis], place, *self.index[axis + 1 :]))
+            for place in (here + step, here - step)
+            if 0 <= place < shape[axis]
+        ]
 
     @property
     def is_transposed(self) -> bool:

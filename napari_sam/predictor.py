@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 import zlib
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -16,7 +16,7 @@ from .answers import choose, within_box
 from .checkpoints import load_sam
 from .embedding import ImageEmbedding, RegionEmbedding
 from .embedding_cache import key_of
-from .errors import Cancelled, DeviceError, PromptError
+from .errors import Cancelled, DeviceError
 from .geometry import Frame
 from .image_input import (
     PictureRule,
@@ -27,10 +27,12 @@ from .image_input import (
     read_picture,
     resolve_rule,
 )
-from .masks import Mask, MaskResult, logits_of
+from .masks import Mask, MaskResult
 from .models.mask_decoder import ImageSide, joined_sides
+from .models.placement import Placement
 from .models.sam import Sam
-from .regions import helpful_regions, mask_corners
+from .queries import queries_of
+from .regions import helpful_regions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +43,8 @@ if TYPE_CHECKING:
     from .checkpoints import LoadedCheckpoint
     from .embedding_cache import EmbeddingCache
     from .geometry import Box, Profile
-    from .prompts import MaskPrompt, Prompts
+    from .prompts import Prompts
+    from .queries import Query
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -123,24 +126,6 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[precision]
 
 
-@dataclass(frozen=True)
-class _Query:
-    """One object's prompts put to one region; queries of the same `kind` can be answered in one pass."""
-
-    owner: int
-    prompts: Prompts
-    region: RegionEmbedding
-    points: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    boxes: NDArray[np.float32]
-    mask: NDArray[np.float32] | None
-    multimask: bool
-
-    @property
-    def kind(self) -> tuple[int, int, bool, bool]:
-        return len(self.points), len(self.boxes), self.mask is not None, self.multimask
-
-
 class Predictor:
     """A loaded model: encodes images, answers prompts. Stateless between calls, so it may be shared.
 
@@ -158,16 +143,23 @@ class Predictor:
         self.name = checkpoint.name
         self.profile = checkpoint.profile
         self.about, self.note = checkpoint.about, checkpoint.note
-        self.device = device
         self.dtype = dtype
         # The same weights fed otherwise make other embeddings.
         self.fingerprint = f"{checkpoint.fingerprint}-{dtype}-{zlib.crc32(repr(self.profile).encode()):08x}"
         self._cache, self._notify = cache, notify
         self._sides: WeakKeyDictionary[RegionEmbedding, ImageSide] = WeakKeyDictionary()
-        self._sam = checkpoint.sam.to(device)
-        # The decoder is small: it stays in float32, where its masks are exact.
-        self._sam.image_encoder.to(dtype)
-        self._sam.prepare_for_inference()
+        self._sam = checkpoint.sam
+        self._placement = Placement(checkpoint.sam, device, dtype, notify)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; the CPU where the memory of what was asked for proved too small."""
+        return self._placement.device
+
+    @property
+    def keeps_embeddings(self) -> bool:
+        """Whether what `encode` computes is found again by the next one."""
+        return self._cache is not None
 
     def __repr__(self) -> str:
         precision = str(self.dtype).removeprefix("torch.")
@@ -254,15 +246,15 @@ class Predictor:
         """Answer several objects' prompts, one result each in their order, batched where they are alike."""
         self._check_ours(embedding)
         objects = list(prompts)
-        batches: dict[Any, list[_Query]] = defaultdict(list)
+        batches: dict[Any, list[Query]] = defaultdict(list)
         for owner, one in enumerate(objects):
-            for query in _queries(embedding, one, owner, multimask):
+            for query in queries_of(embedding, one, owner, multimask):
                 batches[query.kind].append(query)
         answers: list[list[list[tuple[Mask, float]]]] = [[] for _ in objects]
         for batch in batches.values():
             for start in range(0, len(batch), PROMPTS_PER_PASS):
                 part = batch[start : start + PROMPTS_PER_PASS]
-                for query, answer in zip(part, self._answer(part), strict=True):
+                for query, answer in zip(part, self._answers(part), strict=True):
                     answers[query.owner].append(answer)
         return [choose(answer, one) for answer, one in zip(answers, objects, strict=True)]
 
@@ -278,16 +270,24 @@ class Predictor:
         progress: Callable[[float], None] | None,
         cancelled: Callable[[], bool] | None,
     ) -> ImageEmbedding:
+        reported = -1.0
+
         def between_blocks(fraction: float) -> None:
+            nonlocal reported
             if cancelled is not None and cancelled():
                 raise Cancelled("the encoding was cancelled")
-            if progress is not None and fraction < 1:
+            if progress is not None and reported < fraction < 1:  # what is done again is not told again
+                reported = fraction
                 progress(fraction)
 
-        between_blocks(0.0)
+        def prepared(frame: Frame) -> NDArray[np.float32]:
+            between_blocks(0.0)  # reading may take as long as a block
+            return encoder_input(read_picture(image, rule, frame.region), frame, self.profile)
+
         square = self.profile.resize == "square"
         frames = [Frame(rule.shape, box, self.profile.image_size, square) for box in boxes]
-        inputs = [encoder_input(read_picture(image, rule, f.region), f, self.profile) for f in frames]
+        inputs = [prepared(frame) for frame in frames]
+        between_blocks(0.0)
         features = self._features(inputs, between_blocks)
         if progress is not None:
             progress(1.0)
@@ -316,13 +316,22 @@ class Predictor:
     def _computed(
         self, inputs: Sequence[NDArray[np.float32]], between_blocks: Callable[[float], None]
     ) -> list[torch.Tensor]:
-        with torch.inference_mode():
-            pixels = torch.from_numpy(np.stack(inputs)).to(self.device, self.dtype)
-            features = self._sam.encode(pixels, between_blocks)
-        # Cloned, so that dropping one region frees its memory.
-        return [one[None].clone() for one in features]
+        def computed(some: Sequence[NDArray[np.float32]]) -> list[torch.Tensor]:
+            features = self._sam.encode(torch.from_numpy(np.stack(some)).to(self.device), between_blocks)
+            # Cloned, so that dropping one region frees its memory.
+            return [one[None].clone() for one in features]
 
-    def _answer(self, queries: Sequence[_Query]) -> list[list[tuple[Mask, float]]]:
+        return self._placement.run(
+            lambda: computed(inputs), lambda: [features for one in inputs for features in computed([one])]
+        )
+
+    def _answers(self, queries: Sequence[Query]) -> list[list[tuple[Mask, float]]]:
+        """Ask the decoder for queries of one kind, at once if they fit the memory."""
+        return self._placement.run(
+            lambda: self._answer(queries), lambda: [answer for one in queries for answer in self._answer([one])]
+        )
+
+    def _answer(self, queries: Sequence[Query]) -> list[list[tuple[Mask, float]]]:
         """Ask the decoder once for queries of one kind."""
 
         def stacked(values: Sequence[NDArray[Any] | None], dtype: torch.dtype) -> torch.Tensor | None:
@@ -334,15 +343,14 @@ class Predictor:
         # What is asked of one region alone goes without a copy for each prompt.
         asked = regions[:1] if all(region is regions[0] for region in regions) else regions
         boxes = stacked([query.boxes for query in queries], torch.float32)
-        with torch.inference_mode():
-            logits, scores = self._sam.decode(
-                self._seen(asked, with_mask=queries[0].mask is not None),
-                points=stacked([query.points for query in queries], torch.float32),
-                labels=stacked([query.labels for query in queries], torch.int64),
-                boxes=None if boxes is None else boxes.reshape(len(queries), 4),
-                masks=stacked([query.mask for query in queries], torch.float32),
-                multimask=queries[0].multimask,
-            )
+        logits, scores = self._sam.decode(
+            self._seen(asked, with_mask=queries[0].mask is not None),
+            points=stacked([query.points for query in queries], torch.float32),
+            labels=stacked([query.labels for query in queries], torch.int64),
+            boxes=None if boxes is None else boxes.reshape(len(queries), 4),
+            masks=stacked([query.mask for query in queries], torch.float32),
+            multimask=queries[0].multimask,
+        )
         offset = self.profile.logit_offsets[queries[0].multimask]
         all_logits, all_scores = (logits.float() - offset).cpu().numpy(), scores.float().cpu().numpy()
         answers = []
@@ -355,10 +363,12 @@ class Predictor:
     def _seen(self, regions: Sequence[RegionEmbedding], *, with_mask: bool) -> Any:
         """Return what to give the decoder of `regions`: what it makes of them alone where it can, else the features."""
         if with_mask or not isinstance(self._sam, Sam):
-            return torch.cat([region.features for region in regions]).to(self.device)
+            return torch.cat([region.features.to(self.device) for region in regions])
         sides = []
         for region in regions:
-            side = self._sides.pop(region, None) or self._sam.image_side(region.features.to(self.device))
+            side = self._sides.pop(region, None)
+            if side is None or side.tokens.device.type != self.device.type:  # the model has moved meanwhile
+                side = self._sam.image_side(region.features.to(self.device))
             self._sides[region] = side  # behind all others: the first one is the one not used longest
             sides.append(side)
         while len(self._sides) > KEPT_SIDES:
@@ -380,72 +390,3 @@ def _tensor_of(array: NDArray[Any], dtype: torch.dtype) -> torch.Tensor:
     """Undo `_array_of`."""
     exact = torch.from_numpy(array)
     return exact.view(torch.bfloat16) if dtype == torch.bfloat16 else exact
-
-
-def _queries(embedding: ImageEmbedding, prompts: Prompts, owner: int, multimask: bool | None) -> list[_Query]:
-    """Return the questions that `prompts` put to the regions that hold them."""
-    box = _clipped_box(prompts, embedding.shape)
-    _check_inside(prompts.points, embedding.shape)
-    _check_mask(prompts.mask, embedding.shape)
-    anchors = np.concatenate([prompts.positive, box.reshape(-1, 2)])
-    if not len(anchors):
-        anchors = mask_corners(prompts.mask)
-    asked = [region for region in embedding.regions if _is_asked(region.frame, prompts, anchors)]
-    if not asked:
-        places = anchors if len(anchors) else prompts.points
-        raise PromptError(
-            f"no encoded region holds {places.tolist()}; encoded are {list(embedding.boxes)}: encode the whole image, "
-            "or a region round them"
-        )
-    multiple = prompts.is_single_click if multimask is None else multimask
-    return [_query(prompts, region, box, owner, multiple) for region in asked]
-
-
-def _is_asked(frame: Frame, prompts: Prompts, anchors: NDArray[np.float64]) -> bool:
-    """Whether a region holds what says where the object is, `anchors` (n, 2); if nothing does, any prompt at all."""
-    if len(anchors) or prompts.mask is not None:
-        return bool(frame.holds(anchors).all())
-    return bool(frame.holds(prompts.points).any())
-
-
-def _query(prompts: Prompts, region: RegionEmbedding, box: NDArray[np.float64], owner: int, multimask: bool) -> _Query:
-    frame = region.frame
-    seen = frame.holds(prompts.points)
-    mask = prompts.mask
-    logits = None if mask is None else mask.logits_in(frame) if isinstance(mask, Mask) else logits_of(mask, frame)
-    return _Query(
-        owner=owner,
-        prompts=prompts,
-        region=region,
-        points=frame.to_input(prompts.points[seen]),
-        labels=prompts.labels[seen],
-        boxes=frame.to_input(box.reshape(-1, 2)),
-        mask=None if logits is None else logits[None],
-        multimask=multimask,
-    )
-
-
-def _clipped_box(prompts: Prompts, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Return the one box, cut to the image, as (1, 4), or (0, 4) without one."""
-    if len(prompts.boxes) > 1:
-        raise PromptError(f"{len(prompts.boxes)} boxes are several objects: give one `Prompts` each to `decode_many`")
-    last = np.array([*shape, *shape]) - 1.0
-    low, high = prompts.boxes[:, :2], prompts.boxes[:, 2:]
-    if (high < -0.5).any() or (low > last[:2] + 0.5).any():
-        raise PromptError(f"box {prompts.boxes.tolist()} lies outside the image of {shape[0]} x {shape[1]}")
-    return np.clip(prompts.boxes, 0, last)
-
-
-def _check_inside(points: NDArray[np.float64], shape: tuple[int, int]) -> None:
-    outside = ~((points >= -0.5) & (points <= np.array(shape) - 0.5)).all(axis=1)
-    if outside.any():
-        raise PromptError(
-            f"points {points[outside].tolist()} lie outside the image of {shape[0]} x {shape[1]}: leave them out"
-        )
-
-
-def _check_mask(mask: MaskPrompt, shape: tuple[int, int]) -> None:
-    if mask is not None and mask.shape != shape:
-        raise PromptError(
-            f"a mask prompt of an image of {mask.shape} on one of {shape}: give a mask of this image, of its shape"
-        )

@@ -68,10 +68,12 @@ class Questions:
         work: Callable[[Predictor, Job], Any],
         take: Callable[[Any], None],
         meanwhile: Callable[[Any], None] | None = None,
+        subject: Hashable = None,
     ) -> None:
         """Let the worker do `work`, and `take` its result on the main thread unless the same key is asked anew.
 
-        Then the result goes to `meanwhile`, if it is there at all: something to show until the newer one comes.
+        Then the result goes to `meanwhile`, if it is there at all: something to show until the newer one comes. Work on
+        the same `subject` is not begun twice.
         """
         if self._worker is None:
             return
@@ -88,7 +90,7 @@ class Questions:
             finally:  # whatever those do who listen for results
                 self._on_settled(None if isinstance(error, Cancelled) else error)
 
-        job = Job((id(self), key), priority, work, done, self._mailbox, self._note_progress, self._on_notice)
+        job = Job((id(self), key), priority, work, done, self._mailbox, self._note_progress, self._on_notice, subject)
         self._open[key] = job
         self._fraction = None
         self._worker.submit(job)

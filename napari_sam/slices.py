@@ -41,6 +41,10 @@ class Slices:
         """Return a slice that was looked at, None if it was not."""
         return self._states.get(key)
 
+    def has_encoded(self, key: Hashable) -> bool:
+        """Whether the embedding of a slice is at hand."""
+        return key in self._states and self._states[key].embedding is not None
+
     def turn_to(self, source: ImageSource | None) -> None:
         """Show a slice, None for none; the embeddings of those seen last are kept."""
         self.view, self.shown = PromptView(), None

@@ -1,8 +1,9 @@
 """One long-lived thread per model, and the mailbox that brings its results to the main thread.
 
-Decoding goes first, then encoding of what is visible, then prefetching; a newer job replaces an older one with the same
-key. While an image is encoded, waiting decodes of other images are answered between the encoder's blocks. torch is
-imported inside the thread, as part of its first job: loading the model.
+Decoding goes first, then encoding of what is visible, the newest first, then prefetching; a newer job replaces an
+older one with the same key. Between the blocks of an encoding, waiting decodes of other images are answered, and a
+newer image is encoded, after which the older one goes on. torch is imported inside the thread, as part of its first
+job: loading the model.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -90,7 +92,8 @@ class Job:
 
     `work(predictor, job)` runs on the worker; it hands `job.progress` and `job.is_cancelled` on to what takes long.
     `done(result, error)` is called on the main thread, exactly once, unless the worker is stopped first; `error` is
-    `Cancelled` for a job that was cancelled or replaced.
+    `Cancelled` for a job that was cancelled or replaced. Jobs of one mailbox with the same `subject` make the same
+    thing: the later one takes the place of one that waits, and does not overtake one that runs.
     """
 
     key: Hashable
@@ -100,6 +103,7 @@ class Job:
     mailbox: Mailbox
     on_progress: Callable[[float], None] | None = None
     on_notice: Callable[[str], None] | None = None
+    subject: Hashable = None
     _cancelled: threading.Event = field(default_factory=threading.Event)
     between_blocks: Callable[[], None] | None = None
 
@@ -111,6 +115,15 @@ class Job:
         """Let what is more urgent go first, then tell whether to stop; called on the worker, between blocks."""
         if self.between_blocks is not None:
             self.between_blocks()
+        return self._cancelled.is_set()
+
+    def makes_the_same_as(self, other: Job) -> bool:
+        """Whether the two have a subject, and share it."""
+        return self.subject is not None and (self.mailbox, self.subject) == (other.mailbox, other.subject)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was asked to end."""
         return self._cancelled.is_set()
 
     def progress(self, fraction: float) -> None:
@@ -141,7 +154,7 @@ class Worker:
     def __init__(self, load: Loader, name: str = "napari-sam") -> None:
         self._load = load
         self._jobs: list[tuple[Priority, int, Job]] = []
-        self._running: Job | None = None
+        self._running: list[Job] = []  # the last one runs, the others wait for it between two of their blocks
         self._order = itertools.count()
         self._changed = threading.Condition()
         self._stopping = False
@@ -162,6 +175,7 @@ class Worker:
         with self._changed:
             if self._stopping:
                 return job.finish(None, self.load_error or Cancelled("the model was let go"))
+            self._cancel_queued(job.makes_the_same_as)
             self._cancel_where(lambda other: other.key == job.key)
             self._jobs.append((job.priority, next(self._order), job))
             return self._changed.notify()
@@ -187,22 +201,25 @@ class Worker:
         return self._thread.is_alive()
 
     def _cancel_where(self, chosen: Callable[[Job], bool]) -> None:
+        self._cancel_queued(chosen)
+        for job in filter(chosen, self._running):
+            job.cancel()
+
+    def _cancel_queued(self, chosen: Callable[[Job], bool]) -> None:
         queued = [job for _, _, job in self._jobs if chosen(job)]
         self._jobs = [entry for entry in self._jobs if entry[2] not in queued]
         for job in queued:
             job.cancel()
             job.finish(None, Cancelled("a newer request took its place"))
-        if self._running is not None and chosen(self._running):
-            self._running.cancel()
 
     def _run(self) -> None:
         predictor = self._load_predictor()
-        while (job := self._take(Priority.PREFETCH, block=True)) is not None:
-            self._running = job
+        while (job := self._take(lambda _job: True, block=True)) is not None:
             self._perform(job, predictor)
-            self._running = None
             # Holding it would hold the annotator behind it until the next job comes.
             del job
+        del predictor
+        _release_memory()
 
     def _load_predictor(self) -> Predictor | None:
         try:
@@ -220,41 +237,64 @@ class Worker:
 
     def _notify(self, message: str) -> None:
         """Tell whoever is served, or waits for the model."""
-        for job in [self._running] if self._running is not None else self._one_of_each_user():
+        for job in self._running[-1:] or self._one_of_each_user():
             job.notify(message)
 
     def _one_of_each_user(self) -> list[Job]:
         with self._changed:
             return list({id(job.mailbox): job for _, _, job in self._jobs}.values())
 
-    def _take(self, lowest: Priority, *, block: bool) -> Job | None:
-        """Remove and return the most urgent job; None if there is none of that urgency, or the worker is stopping."""
+    def _take(self, allowed: Callable[[Job], bool], *, block: bool) -> Job | None:
+        """Remove and return the most urgent job that may run; None without one, or if the worker is stopping."""
         with self._changed:
             while block and not self._jobs and not self._stopping:
                 self._changed.wait()
-            urgent = [entry for entry in self._jobs if entry[0] <= lowest]
+            urgent = [entry for entry in self._jobs if allowed(entry[2])]
             if not urgent or self._stopping:
                 return None
-            entry = min(urgent, key=lambda candidate: candidate[:2])
+            entry = min(urgent, key=_urgency)
             self._jobs.remove(entry)
             return entry[2]
+
+    def _may_overtake(self, job: Job) -> bool:
+        """Whether a job may go before what is running: decodes always, and once a newer image an older one."""
+        running = self._running[-1]
+        if job.priority is Priority.DECODE or len(self._running) > 1:
+            return job.priority is Priority.DECODE
+        return job.priority is Priority.ENCODE and not job.makes_the_same_as(running) and not running.is_stopped
 
     def _perform(self, job: Job, predictor: Predictor | None) -> None:
         if predictor is None:
             job.finish(None, self.load_error)
             return
 
-        def answer_decodes() -> None:
-            while (urgent := self._take(Priority.DECODE, block=False)) is not None:
+        def let_pass() -> None:
+            while (urgent := self._take(self._may_overtake, block=False)) is not None:
                 self._perform(urgent, predictor)
 
         if job.priority > Priority.DECODE:
-            job.between_blocks = answer_decodes
+            job.between_blocks = let_pass
+        with self._changed:
+            self._running.append(job)
         try:
             result, error = job.work(predictor, job), None
         except Exception as failure:  # noqa: BLE001  delivered to the main thread
             result, error = None, failure
+        with self._changed:
+            self._running.pop()
         job.finish(result, error)
+
+
+def _urgency(entry: tuple[Priority, int, Job]) -> tuple[int, int]:
+    """Sort decodes and prefetches in the order in which they came, of encodings the newest first."""
+    priority, order, _ = entry
+    return priority, -order if priority is Priority.ENCODE else order
+
+
+def _release_memory() -> None:
+    """Give back to the device what a model held that nobody uses any more; a fake one has brought no torch along."""
+    if (placement := sys.modules.get(f"{__package__}.models.placement")) is not None:
+        placement.release_memory()
 
 
 _threads: list[Worker] = []

@@ -30,6 +30,8 @@ class FakePredictor:
     Clear `may_encode` or `may_decode` to hold the worker there; set `failure` to make encoding fail.
     """
 
+    keeps_embeddings = False
+
     def __init__(self) -> None:
         self.may_encode, self.may_decode = threading.Event(), threading.Event()
         self.may_encode.set()

@@ -606,3 +606,73 @@ def test_what_a_region_alone_decides_is_computed_once(monkeypatch: pytest.Monkey
     del embedding, refined
     gc.collect()
     assert not predictor._sides  # nothing holds what nobody uses
+
+
+# --- a device whose memory is too small -----------------------------------------------------------------------------
+
+
+def out_of_memory_until(predictor: Predictor, monkeypatch: pytest.MonkeyPatch, name: str, fits: Any) -> list[int]:
+    """Let the network's `name` fail as a full GPU does, for every batch that does not `fits`; return the batches."""
+    work, sizes = getattr(predictor._sam, name), []
+
+    def limited(tensor: Any, *arguments: Any, **options: Any) -> Any:
+        points = options.get("points")
+        sizes.append(len(tensor) if points is None else len(points))
+        if not fits(sizes):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return work(tensor, *arguments, **options)
+
+    monkeypatch.setattr(predictor._sam, name, limited)
+    return sizes
+
+
+def test_regions_that_do_not_fit_the_memory_together_are_encoded_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    image, click = picture(60, 90), Prompts(points=[(30, 40)], labels=[1])
+    plain, predictor = make_predictor(CROP_SIDES), make_predictor(CROP_SIDES, notify=said.append)
+    expected = plain.refine(plain.encode(image), image, click)
+    sizes = out_of_memory_until(predictor, monkeypatch, "encode", lambda sizes: sizes[-1] == 1)
+    shares: list[float] = []
+    refined = predictor.refine(predictor.encode(image), image, click, progress=shares.append)
+    assert sizes == [1, 2, 1, 1]
+    assert shares == sorted(set(shares))
+    assert "smaller parts" in "".join(said)
+    for ours, theirs in zip(refined.regions, expected.regions, strict=True):
+        torch.testing.assert_close(ours.features, theirs.features)
+    predictor.refine(predictor.encode(image), image, click)
+    assert sizes[4:] == [1, 1, 1]  # it has learnt
+    assert len(said) == 1
+
+
+def test_a_gpu_that_is_too_small_leaves_the_work_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    predictor = make_predictor(dtype=torch.bfloat16, notify=said.append)
+    before = predictor.encode(picture(60, 90))
+    sizes = out_of_memory_until(predictor, monkeypatch, "encode", lambda sizes: len(sizes) > 2)
+    embedding = predictor.encode(picture(60, 90))
+    assert len(sizes) == 3
+    assert ["smaller parts" in said[0], "computing on the CPU" in said[1], len(said)] == [True, True, 2]
+    assert predictor.device.type == "cpu"
+    assert {p.dtype for p in predictor._sam.parameters()} == {torch.float32}
+    merged = before.merge(embedding)  # what was computed before stays valid
+    assert len(predictor.decode(merged, Prompts(points=[(9, 9)], labels=[1])).masks) == 3
+
+
+def test_prompts_that_do_not_fit_the_memory_together_are_decoded_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    predictor = make_predictor(notify=said.append)
+    embedding = predictor.encode(picture(60, 90))
+    many = [Prompts(points=[(row, 20)], labels=[1]) for row in (5, 15, 25)]
+    expected = predictor.decode_many(embedding, many)
+    sizes = out_of_memory_until(predictor, monkeypatch, "decode", lambda sizes: sizes[-1] == 1)
+    for ours, theirs in zip(predictor.decode_many(embedding, many), expected, strict=True):
+        np.testing.assert_allclose(ours.logits, theirs.logits, rtol=1e-4, atol=1e-4)
+    assert sizes == [3, 1, 1, 1]
+    assert len(said) == 1
+
+
+def test_other_failures_are_not_taken_for_a_full_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = make_predictor()
+    monkeypatch.setattr(predictor._sam, "encode", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        predictor.encode(picture(20, 20))

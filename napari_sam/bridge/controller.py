@@ -16,6 +16,7 @@ from ..annotator import Annotator
 from ..errors import LabelsError
 from ..hover import Hover
 from ..objects import Overlap
+from ..prefetch import Prefetch
 from ..prompt_rows import PromptView, adopt, assign_owners
 from ..recorder import Recorder
 from ..worker import Mailbox, ModelChoice
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from ..masks import Mask
     from ..object_table import ObjectTable
     from ..objects import OverlapQuestion
-    from ..pending import Status
+    from ..pending import ImageSource, Status
     from ..planes import SliceKey
     from ..prompt_rows import PromptRow, Rows
 
@@ -98,7 +99,8 @@ class Controller:
         self.mailbox = Mailbox()
         self._identity = identified(image)
         self._annotator = Annotator(choice, self._canvas, self.mailbox, Recorder(self._identity, journal))
-        self.hover: Hover = Hover(choice, self.mailbox)
+        self.hover: Hover = Hover(choice, self.mailbox, self.events.warned.emit)
+        self._prefetch = Prefetch(choice, self.mailbox, self.events.warned.emit, self._annotator.slices.has_encoded)
         self.views: Views = Views(viewer, image, self._annotator, self._prompts, lambda: self._key)
         self.tools: Tools = Tools(viewer, self.points, self.shapes)
         self._add_layers()
@@ -257,6 +259,7 @@ class Controller:
         """Go on with another model; pending prompts are answered again."""
         self._annotator.set_model(choice)
         self.hover.turn_to(choice)
+        self._prefetch.turn_to(choice)
 
     def set_polarity(self, label: int) -> None:
         """Make the next points positive (1) or negative (0)."""
@@ -307,6 +310,7 @@ class Controller:
         registry.controllers.remove(self)
         self._disconnect()
         self.hover.close()
+        self._prefetch.close()
         self._annotator.close()
         if self._take_down_bell is not None:
             self._take_down_bell()
@@ -456,14 +460,21 @@ class Controller:
         key = shown_slice(self.image_layer, self.viewer.dims)
         if key == self._key:
             return
-        self._key = key
+        former, self._key = self._key, key
         self.hover.clear()
         if key is None:
+            self._prefetch.around(None, [])
             self._annotator.show(None, "Objects are outlined in 2D: turn off the 3D view.")
             return
         self._preview.move_to(key)
-        self._annotator.show(image_source(self.image_layer, key, self._limits, self._identity))
+        source = self._source(key)
+        self._annotator.show(source)
+        next_ones = key.neighbours(full_resolution(self.image_layer).shape, former)
+        self._prefetch.around(source, [self._source(neighbour) for neighbour in next_ones])
         self._annotator.see(self._view(self._annotator.slices.rows))
+
+    def _source(self, key: SliceKey) -> ImageSource:
+        return image_source(self.image_layer, key, self._limits, self._identity)
 
     def _on_image_moved(self) -> None:
         self._preview.place()
@@ -485,6 +496,7 @@ class Controller:
         self._identity = identified(self.image_layer)
         self.journal.turn_to(self._identity)
         self._annotator.forget_pictures()
+        self._prefetch.forget()
         self._key = None
         self._on_slice_changed()
 

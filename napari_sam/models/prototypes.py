@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .tiny_vit import ConvNorm
-
 ROUNDS = 4
 SHARPNESS = 12.0
 """Logits for a difference of 1 between the similarities to object and background, which lie in -1 to 1."""
@@ -56,12 +54,6 @@ class PrototypeSam(nn.Module):
     def decoder_dtype(self) -> torch.dtype:
         """What the embedding is in: similarities are computed in float32, whatever the encoder computes in."""
         return torch.float32
-
-    def prepare_for_inference(self) -> None:
-        """Compute once what follows from the weights alone, as `Sam` does."""
-        for module in self.modules():
-            if isinstance(module, ConvNorm):
-                module.fold()
 
     def cells(self, features: Tensor) -> Tensor:
         """Return the encoder's own part (B, C, h, w) of an embedding."""

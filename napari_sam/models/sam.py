@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .mask_decoder import ImageSide, MaskDecoder
 from .prompt_encoder import PromptEncoder
 from .specs import EMBEDDING_STRIDE, SamSpec, ViTSpec
-from .tiny_vit import ConvNorm, TinyViT
+from .tiny_vit import TinyViT
 from .vit import ImageEncoderViT
 
 if TYPE_CHECKING:
@@ -103,12 +103,6 @@ class Sam(nn.Module):
     def _image_side(self, features: Tensor, dense: Tensor) -> ImageSide:
         positions = self.prompt_encoder.dense_pe((features.shape[2], features.shape[3]))
         return self.mask_decoder.image_side(features.to(self.decoder_dtype), positions, dense)
-
-    def prepare_for_inference(self) -> None:
-        """Compute once what follows from the weights alone; undone by loading others, by training, by moving."""
-        for module in self.modules():
-            if isinstance(module, ConvNorm):
-                module.fold()
 
     def cells(self, features: Tensor) -> Tensor:
         """Return the part (B, C, h, w) of an embedding that says what lies in each cell, its details left out."""

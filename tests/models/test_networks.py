@@ -9,6 +9,7 @@ from parity import normal_input, relative_error, state_of_shapes
 from napari_sam.models import SPECS, DecoderSpec, Sam, SamSpec, ViTSpec, build_sam, layers
 from napari_sam.models.layers import RelativeAttention, join_windows, split_windows
 from napari_sam.models.mask_decoder import _as_pictures, _with_details
+from napari_sam.models.placement import prepare_for_inference
 from napari_sam.models.tiny_vit import ConvNorm, Details, WindowAttention
 from napari_sam.models.vit import Block
 
@@ -246,7 +247,7 @@ def test_a_tiny_vit_is_the_same_in_bands_and_whole(monkeypatch: pytest.MonkeyPat
 def test_folding_for_inference_keeps_the_answer_and_the_weights() -> None:
     sam, pixels = filled("toy_tiny_vit"), normal_input("fold", 1, 3, 64, 64)
     before, state = sam.encode(pixels), {key: value.clone() for key, value in sam.state_dict().items()}
-    sam.prepare_for_inference()
+    prepare_for_inference(sam)
     assert torch.equal(sam.encode(pixels), before)
     assert sam.state_dict().keys() == state.keys()
     assert all(torch.equal(value, state[key]) for key, value in sam.state_dict().items())
@@ -255,7 +256,7 @@ def test_folding_for_inference_keeps_the_answer_and_the_weights() -> None:
 @pytest.mark.parametrize("change", ["load", "train", "convert"])
 def test_what_was_folded_does_not_outlive_its_weights(change: str) -> None:
     sam, pixels = filled("toy_tiny_vit"), normal_input("fold", 1, 3, 64, 64)
-    sam.prepare_for_inference()
+    prepare_for_inference(sam)
     state = {key: value + 0.1 if value.is_floating_point() else value for key, value in sam.state_dict().items()}
     if change == "load":
         sam.load_state_dict(state)

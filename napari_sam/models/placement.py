@@ -1,0 +1,114 @@
+"""Where a network computes: on its device, in smaller parts where that is short of memory, at last on the CPU."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+
+from .layers import RelativeAttention
+from .tiny_vit import ConvNorm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from .prototypes import PrototypeSam
+    from .sam import Sam
+
+_T = TypeVar("_T")
+SPARING_CHUNK = 64
+"""Queries answered at a time where memory is short."""
+
+
+class Placement:
+    """Brings a network to a device, runs what it computes, and retreats where the memory is too small.
+
+    Parameters
+    ----------
+    network
+        An image encoder and what decodes.
+    device, dtype
+        Where to compute, and the encoder's numbers; the decoder is small and stays in float32, where masks are exact.
+    notify
+        Called with a sentence for the user on every retreat.
+    """
+
+    def __init__(
+        self, network: Sam | PrototypeSam, device: torch.device, dtype: torch.dtype, notify: Callable[[str], None]
+    ) -> None:
+        self._network, self._notify = network, notify
+        self._is_frugal = False
+        self._retreats = [self._save, self._leave]
+        try:
+            self._settle(device, dtype)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            self._is_frugal = True
+            self._retreats.clear()
+            self._leave()
+
+    def run(self, work: Callable[[], _T], in_parts: Callable[[], _T]) -> _T:
+        """Return what `work` returns, without gradients; where memory is short, what `in_parts` does.
+
+        Both may be begun again: what they read must still be there, and on the device that `device` says then.
+        """
+        while True:
+            device = self.device
+            try:
+                with torch.inference_mode():
+                    return in_parts() if self._is_frugal else work()
+            except RuntimeError as error:
+                # Between its blocks other work may have run, and moved the network.
+                was_moved = self.device != device
+                if not was_moved and not (is_out_of_memory(error) and self._retreats):
+                    raise
+            if not was_moved:  # here, where the error no longer holds what failed
+                self._retreats.pop(0)()
+                release_memory()
+
+    def _settle(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.device = device
+        with torch.inference_mode(mode=False):  # some other work may wait between two of its blocks
+            # The encoder first, so that no device holds it in a wider precision than it asks for.
+            self._network.image_encoder.to(device, dtype)
+            self._network.to(device)
+            prepare_for_inference(self._network)
+
+    def _save(self) -> None:
+        self._is_frugal = True
+        for module in self._network.modules():
+            if isinstance(module, RelativeAttention):
+                module.query_chunk = SPARING_CHUNK
+        self._notify("The GPU's memory is nearly full: computing in smaller parts, which takes longer.")
+
+    def _leave(self) -> None:
+        """Compute on the CPU from now on, in float32."""
+        self._settle(torch.device("cpu"), torch.float32)
+        self._notify("The GPU's memory is too small for this model: computing on the CPU, which takes longer.")
+
+
+def prepare_for_inference(network: nn.Module) -> None:
+    """Compute once what follows from the weights alone; undone by loading others, by training, by moving."""
+    for module in network.modules():
+        if isinstance(module, ConvNorm):
+            module.fold()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device's memory was too small: CUDA has a type for it, its libraries and MPS a sentence."""
+    said = str(error).lower()
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in said or "alloc_failed" in said
+
+
+def release_memory() -> None:
+    """Give memory of the GPU back that nothing uses any more."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        gc.collect()
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        gc.collect()
+        torch.mps.empty_cache()
