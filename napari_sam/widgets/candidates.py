@@ -40,7 +40,7 @@ class CandidateStrip(QWidget):
         self._key = in_words(keys_in_use()["next_candidate"])
         self._group = QButtonGroup(self)
         self._buttons = [QToolButton() for _ in range(MOST)]
-        self._hint = QLabel("None yet: click on an object, or draw a box round it.")
+        self._hint = QLabel()
         self._lay_out()
         self._group.idClicked.connect(self.chosen)
         self.set_candidates((), None)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Labels
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QSize
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from ..bridge.chosen import ChosenImage
 from ..bridge.keys import ACTIONS, in_words, keys_in_use
 from ..bridge.registry import open_controllers
 from ..bridge.remembered import remember_choice, remember_ways, remembered_choice
-from ..errors import NapariSamError
+from ..errors import CheckpointError, DeviceError, NapariSamError
 from ..pending import Phase, Status
 from .action_bar import BUTTONS, ActionBar
 from .bell import hang_bell
+from .cache_panel import CachePanel
 from .candidates import CandidateStrip
 from .layer_picker import LayerPicker
-from .model_picker import ModelPicker
+from .model_picker import ModelPicker, is_checkpoint
 from .objects_panel import ObjectsPanel
+from .parts import Buttons, Column, Complaint, Section
 from .status_line import StatusLine
 from .tool_bar import ToolBar
 
@@ -39,6 +43,12 @@ NOT_CHOSEN = "Choose an image to begin."
 WIDTH = 300
 HOVER = "Show the mask under the cursor before the click"
 TOO_SLOW = "Off by itself: this model takes too long to follow the hand. Tick it to have it all the same."
+VIEWS = {
+    "show_embedding": ("Show embedding", "What the encoder tells apart, as colours, in a layer"),
+    "show_encoder_input": ("Show input", "Exactly what the encoder sees, in a layer"),
+}
+NO_CANDIDATES = "None yet: click on an object, or draw a box round it."
+NO_MODEL = "This model cannot be used: see above, or choose another."
 OBSTACLES = {
     "commit": "nothing is outlined, click on an object first.",
     "clear": "there is no click and no box in this slice.",
@@ -63,15 +73,15 @@ class SegmentAnythingDock(QWidget):
         self._shown: Controller | None = None
         self._is_listening = False
         self._take_bell_down: Callable[[], None] | None = None
-        self._model = ModelPicker()
+        self._views, self._cache = Buttons(VIEWS, 2), CachePanel()
+        self._model = ModelPicker((self._views, self._cache))
         self._model.setValue(remembered_choice())
         self._chosen = ChosenImage(self._viewer, self._model.value())
         self._image = LayerPicker(self._images, "choose an image", offers_none=False)
         self._labels = LayerPicker(self._labels_layers, "new layer", offers_none=True)
-        self._status, self._tools = StatusLine(), ToolBar()
+        self._labels_complaint, self._status, self._tools = Complaint(), StatusLine(), ToolBar()
         self._hover = QCheckBox("Preview under the cursor")
         self._candidates, self._actions, self._objects = CandidateStrip(), ActionBar(), ObjectsPanel()
-        self._keys_button, self._keys = QPushButton("Keys"), QLabel(_list_of_keys())
         self._lay_out()
         self._connect_parts()
         self._listen()
@@ -88,26 +98,21 @@ class SegmentAnythingDock(QWidget):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for name, picker in (("&Image", self._image), ("&Model", self._model), ("&Labels", self._labels)):
             form.addRow(name, picker)
-        layout = QVBoxLayout(self)
+        form.insertRow(2, self._model.details)
+        form.addRow(self._labels_complaint)
+        keys = QLabel(_list_of_keys())
+        keys.setWordWrap(True)
+        parts = (self._status, self._tools, self._hover, self._candidates, self._actions, self._objects)
+        column = QWidget()
+        layout = QVBoxLayout(column)
         layout.addLayout(form)
-        for part in (
-            self._status,
-            self._tools,
-            self._hover,
-            QLabel("Candidates"),
-            self._candidates,
-            self._actions,
-            self._objects,
-        ):
+        for part in (*parts, Section("Keys", keys, "What keys do while a layer of the annotation is selected")):
             layout.addWidget(part)
-        layout.addWidget(self._keys_button)
-        layout.addWidget(self._keys)
         layout.addStretch()
-        self._keys_button.setCheckable(True)
-        self._keys_button.setToolTip("What keys do while a layer of the annotation is selected")
-        self._keys.setWordWrap(True)
-        self._keys.hide()
-        self.setMinimumWidth(260)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(Column(column))
+        self.setAcceptDrops(True)
         self._image.setToolTip("The image to annotate")
         self._labels.setToolTip("Where objects are written; ids go on after the layer's largest")
 
@@ -121,9 +126,9 @@ class SegmentAnythingDock(QWidget):
         self._hover.clicked.connect(self._on_hover_picked)
         self._candidates.chosen.connect(self._on_candidate_picked)
         self._actions.asked.connect(self._on_action_asked)
-        self._objects.failed.connect(self._show_error)
+        self._objects.failed.connect(_notify)
         self._objects.overlap_picked.connect(self._on_overlap_picked)
-        self._keys_button.toggled.connect(self._keys.setVisible)
+        self._views.asked.connect(self._on_view_asked)
 
     def _layer_events(self) -> list[Any]:
         events = self._viewer.layers.events
@@ -135,7 +140,8 @@ class SegmentAnythingDock(QWidget):
         return [
             (events.status_changed, self._on_status_changed),
             (events.mask_changed, self._on_mask_changed),
-            (events.failed, self._on_failed),
+            (events.failed, _notify),
+            (events.embedding_ready, self._on_embedding_ready),
             (annotator.tools.changed, self._on_tool_changed),
             (annotator.hover.switched, self._on_hover_switched),
         ]
@@ -170,6 +176,18 @@ class SegmentAnythingDock(QWidget):
         """Ask for a narrow column, as high as it needs."""
         return QSize(WIDTH, super().sizeHint().height())
 
+    def dragEnterEvent(self, event: Any) -> None:
+        """Take a checkpoint that is dropped here; other files are napari's."""
+        if _checkpoint_in(event) is None:
+            event.ignore()
+        else:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: Any) -> None:
+        """Choose a checkpoint that was dropped."""
+        if (path := _checkpoint_in(event)) is not None:
+            self._model.open_file(str(path))
+
     def event(self, event: Any) -> bool:
         """Stop when napari takes us out of its window: it tells in no other way."""
         if event.type() == QEvent.Type.ParentChange:
@@ -194,7 +212,7 @@ class SegmentAnythingDock(QWidget):
     def _on_labels_picked(self, labels: Labels | None) -> None:
         if self._shown is not None:
             annotator = self._shown
-            self._try(lambda: annotator.set_labels(labels))
+            self._try(lambda: annotator.set_labels(labels), self._labels_complaint)
         self._show_pickers()
 
     def _on_cancelled(self) -> None:
@@ -226,17 +244,21 @@ class SegmentAnythingDock(QWidget):
         if self._shown is not None:
             self._try(self._shown.commit_as_chosen if name == "commit" else getattr(self._shown, name))
 
-    def _try(self, call: Callable[[], Any]) -> None:
-        """Make a call, and show what it says where it is not possible."""
+    def _on_view_asked(self, name: str) -> None:
+        if self._shown is not None:
+            self._try(getattr(self._shown.views, name))
+
+    def _try(self, call: Callable[[], Any], beside: Complaint | None = None) -> None:
+        """Make a call; where it is not possible say so, `beside` what caused it, and as a notification."""
+        self._labels_complaint.setText("")
         try:
             call()
         except NapariSamError as error:
-            self._show_error(error)
-
-    def _show_error(self, error: Exception) -> None:
-        """Show what was not possible, beside what caused it and as a notification."""
-        self._status.set_status(Status(Phase.FAILED, message=str(error), error=error), can_retry=False)
-        show_error(str(error))
+            if beside is None:
+                self._status.set_status(Status(Phase.FAILED, message=str(error), error=error), can_retry=False)
+            else:
+                beside.setText(str(error))
+            _notify(error)
 
     # What happens elsewhere
 
@@ -255,8 +277,9 @@ class SegmentAnythingDock(QWidget):
     def _on_mask_changed(self) -> None:
         self._show_candidates()
 
-    def _on_failed(self, error: Exception) -> None:
-        show_error(str(error))
+    def _on_embedding_ready(self) -> None:
+        if self._cache.isVisible():
+            self._cache.refresh()
 
     def _on_tool_changed(self) -> None:
         self._tools.setValue(None if self._shown is None else self._shown.tools.current)
@@ -299,16 +322,21 @@ class SegmentAnythingDock(QWidget):
     def _show_status(self) -> None:
         annotator = self._shown
         status = Status(Phase.NO_IMAGE, message=self._what_is_missing()) if annotator is None else annotator.status
-        self._status.set_status(status)
+        is_model = isinstance(status.error, CheckpointError | DeviceError)
+        self._model.complain(str(status.error) if is_model else "")
+        self._status.set_status(replace(status, message=NO_MODEL) if is_model else status)
         obstacle = status.message if status.phase is Phase.NO_IMAGE else ""
         self._tools.set_obstacle(obstacle)
+        self._views.set_obstacle(obstacle)
         self._actions.set_obstacles({name: obstacle or self._obstacle(name) for name in BUTTONS})
 
     def _show_candidates(self) -> None:
         annotator = self._shown
         if annotator is None:
+            self._candidates.set_hint("Candidates come here, to choose from, once there is an image.")
             self._candidates.set_candidates((), None)
         else:
+            self._candidates.set_hint(NO_CANDIDATES)
             self._candidates.set_candidates(annotator.candidates, annotator.chosen)
 
     def _what_is_missing(self) -> str:
@@ -338,3 +366,15 @@ def _list_of_keys() -> str:
     """Return what every key does, and where to change it."""
     lines = (f"<b>{in_words(key)}</b> {ACTIONS[name].about}" for name, key in keys_in_use().items())
     return "<br>".join([*lines, "<i>Change them in File &gt; Preferences, for images that are opened next.</i>"])
+
+
+def _notify(error: Exception) -> None:
+    """Say what was not possible where napari says such things."""
+    show_error(str(error))
+
+
+def _checkpoint_in(event: Any) -> Path | None:
+    """Return the one checkpoint that is dragged, None if something else is."""
+    urls = event.mimeData().urls()
+    path = Path(urls[0].toLocalFile()) if len(urls) == 1 and urls[0].isLocalFile() else None
+    return path if path is not None and is_checkpoint(path) else None

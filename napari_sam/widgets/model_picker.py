@@ -4,45 +4,58 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QGridLayout, QPushButton, QWidget
 
+from ..checkpoints.listing import all_checkpoints, size_of, state_of
+from ..checkpoints.profiles import PROFILES
+from ..errors import CheckpointError
 from ..worker import ModelChoice
-from .parts import SMALL_BUTTON, narrow
+from .parts import SMALL_BUTTON, Complaint, narrow
 
-MODELS = {
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ABOUT = {
     "default": "Comes with the plugin, nothing to download",
-    "mobile_sam": "MobileSAM: quick on the CPU; 40 MB are downloaded at first use",
-    "sam_vit_b": "Segment Anything, base; 375 MB are downloaded at first use",
-    "sam_vit_l": "Segment Anything, large; 1.2 GB are downloaded at first use, a GPU helps",
-    "sam_vit_h": "Segment Anything, huge; 2.6 GB are downloaded at first use, a GPU helps",
+    "mobile_sam": "MobileSAM: quick on the CPU",
+    "sam_vit_b": "Segment Anything, base",
+    "sam_vit_l": "Segment Anything, large: a GPU helps",
+    "sam_vit_h": "Segment Anything, huge: a GPU helps",
+    "medsam": "MedSAM: boxes in medical images",
 }
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 FILE = "checkpoint file\N{HORIZONTAL ELLIPSIS}"
-SUFFIXES = "Checkpoints (*.pt *.pth *.safetensors);;All files (*)"
+SUFFIXES = (".pt", ".pth", ".safetensors")
+OF_THE_FILE = "as the file says"
+PROFILE = "What pictures the model was trained on, where its file does not say so"
 
 
 class ModelPicker(QWidget):
-    """The model in one box; device and precision folded away below it."""
+    """The model in one box; device, precision, profile and `more` in `details`, which whoever shows it lays out.
+
+    A button folds them away.
+    """
 
     changed = Signal(object)
 
-    def __init__(self) -> None:
+    def __init__(self, more: Sequence[QWidget] = ()) -> None:
         super().__init__()
         self._value = ModelChoice()
+        self._about = _described_models()
         self._model = ComboBox(choices=self._models)
-        self._device = ComboBox(choices=DEVICES)
-        self._precision = ComboBox(choices=PRECISIONS)
-        self._details, self._more = QWidget(), QPushButton()
-        self._lay_out()
+        self._device, self._precision = ComboBox(choices=DEVICES), ComboBox(choices=PRECISIONS)
+        self._profile = ComboBox(choices=self._profiles)
+        self.details, self._more, self._complaint = QWidget(), QPushButton(), Complaint()
+        self._lay_out(more)
         self._model.changed.connect(self._on_model_changed)
-        self._device.changed.connect(self._on_details_changed)
-        self._precision.changed.connect(self._on_details_changed)
-        self._more.toggled.connect(self._details.setVisible)
+        for box in (self._device, self._precision, self._profile):
+            box.changed.connect(self._on_details_changed)
+        self._more.toggled.connect(self.details.setVisible)
         self.setValue(self._value)
 
     def value(self) -> ModelChoice:
@@ -52,59 +65,112 @@ class ModelPicker(QWidget):
     def setValue(self, choice: ModelChoice) -> None:
         """Show a choice, without telling."""
         self._value = choice
-        with self._model.changed.blocked(), self._device.changed.blocked(), self._precision.changed.blocked():
-            self._model.reset_choices()
-            self._model.value = choice.model
-            self._device.value = choice.device
-            self._precision.value = choice.precision
+        model, device, precision, profile = self._model, self._device, self._precision, self._profile
+        with model.changed.blocked(), device.changed.blocked(), precision.changed.blocked(), profile.changed.blocked():
+            model.reset_choices()
+            profile.reset_choices()
+            model.value, device.value, precision.value = choice.model, choice.device, choice.precision
+            profile.value = choice.profile or OF_THE_FILE
         self._describe_models()
 
-    def _lay_out(self) -> None:
+    def open_file(self, path: str) -> None:
+        """Choose a checkpoint file, or a folder of Hugging Face's library."""
+        self._choose(replace(self._value, model=path, profile=None))
+
+    def complain(self, text: str) -> None:
+        """Say why the model cannot be used; nothing if it can."""
+        if text != self._complaint.text():
+            self._complaint.setText(text)
+
+    def complaint(self) -> str:
+        """Return what is wrong with the model."""
+        return self._complaint.text()
+
+    def _lay_out(self, more: Sequence[QWidget]) -> None:
         self._more.setText("\N{HORIZONTAL ELLIPSIS}")
         self._more.setCheckable(True)
-        self._more.setToolTip("Device and precision")
+        self._more.setToolTip("Device, precision, profile; what the encoder sees; what is kept of encoded images")
         self._more.setFixedWidth(SMALL_BUTTON)
         self._device.native.setToolTip("auto: a CUDA GPU, else Apple's, else the CPU")
         self._precision.native.setToolTip(
             "auto: float16 on a CUDA GPU, else float32; bfloat16 is quicker on newer CPUs"
         )
-        for box in (self._model, self._device, self._precision):
-            narrow(box.native)
-        form = QFormLayout(self._details)
+        self._profile.native.setToolTip(PROFILE)
+        form = QFormLayout(self.details)
         form.setContentsMargins(0, 0, 0, 0)
-        form.addRow("Device", self._device.native)
-        form.addRow("Precision", self._precision.native)
-        self._details.hide()
+        named = {"Device": self._device, "Precision": self._precision, "Profile": self._profile}
+        for name, box in named.items():
+            form.addRow(name, box.native)
+        for box in (self._model, *named.values()):
+            narrow(box.native)
+        for widget in more:
+            form.addRow(widget)
+        self.details.hide()
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._model.native, 0, 0)
         layout.addWidget(self._more, 0, 1)
-        layout.addWidget(self._details, 1, 0, 1, 2)
+        layout.addWidget(self._complaint, 1, 0, 1, 2)
         self.setFocusProxy(self._model.native)
 
     def _models(self, _box: Any) -> list[tuple[str, str]]:
         chosen = self._value.model
-        file = [] if chosen in MODELS else [(Path(chosen).name, chosen)]
-        return [*((name, name) for name in MODELS), *file, (FILE, FILE)]
+        file = [] if chosen in self._about else [(Path(chosen).name, chosen)]
+        return [*((name, name) for name in self._about), *file, (FILE, FILE)]
+
+    def _profiles(self, _box: Any) -> list[str]:
+        chosen = self._value.profile
+        return [OF_THE_FILE, *PROFILES, *([] if chosen is None or chosen in PROFILES else [chosen])]
 
     def _describe_models(self) -> None:
         box = self._model.native
         for row in range(box.count()):
             name = str(self._model.choices[row])
-            about = "Weights of your own, or downloaded by hand" if name == FILE else MODELS.get(name, name)
+            about = "Weights of your own, or downloaded by hand" if name == FILE else self._about.get(name, name)
             box.setItemData(row, about, Qt.ItemDataRole.ToolTipRole)
-        box.setToolTip(MODELS.get(self._value.model, self._value.model))
+        chosen = self._value.model
+        box.setToolTip(f"{self._about.get(chosen, chosen)}\nA checkpoint file can be dropped here.")
 
     def _on_model_changed(self, model: str) -> None:
         if model == FILE:
-            model, _ = QFileDialog.getOpenFileName(self, "Open a checkpoint", "", SUFFIXES)
+            kinds = " ".join(f"*{suffix}" for suffix in SUFFIXES)
+            model, _ = QFileDialog.getOpenFileName(self, "Open a checkpoint", "", f"Checkpoints ({kinds});;All (*)")
         self._choose(replace(self._value, model=model or self._value.model, profile=None))
 
     def _on_details_changed(self) -> None:
-        self._choose(replace(self._value, device=self._device.value, precision=self._precision.value))
+        profile = None if self._profile.value == OF_THE_FILE else self._profile.value
+        device, precision = self._device.value, self._precision.value
+        self._choose(replace(self._value, device=device, precision=precision, profile=profile))
 
     def _choose(self, choice: ModelChoice) -> None:
         is_new = choice != self._value
+        self._about = _described_models()  # some may have been downloaded meanwhile
         self.setValue(choice)
         if is_new:
             self.changed.emit(choice)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether something may be weights, by its name: a file, or a folder of Hugging Face's library."""
+    return path.suffix.lower() in SUFFIXES or (path / "config.json").is_file()
+
+
+def _described_models() -> dict[str, str]:
+    """Return the names that there are, and what to know before one is chosen."""
+    try:
+        entries = all_checkpoints()
+    except CheckpointError:  # in the user's own list; whoever loads a model by its name hears of it
+        return dict(ABOUT)
+    return {
+        name: "\n".join(
+            line
+            for line in (
+                ABOUT.get(name, ""),
+                f"{size_of(entry)}, {state_of(entry)}",
+                f"Licence: {entry.about.licence or 'unknown'}",
+                entry.warning,
+            )
+            if line
+        )
+        for name, entry in entries.items()
+    }

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
-    QHBoxLayout,
     QHeaderView,
     QPushButton,
     QTreeWidget,
@@ -18,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from .parts import explain
+from .parts import Buttons
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,8 +32,10 @@ Enter, or a double click in the list, does the same."""
 BUTTONS = {
     "reopen": ("Re-open", REOPEN),
     "extend": ("Extend", "Let what you commit next, here or in other slices, go on under this object's id."),
+    "similar": ("Find alike", "Propose the objects of this slice that look like it, to be corrected and committed."),
     "delete": ("Delete", "Remove the object from all slices.\nKey: Delete"),
 }
+NOTHING_COMMITTED = "What you commit is listed here, to be opened again, extended or deleted."
 NOTHING_PICKED = "no object is picked in the list."
 
 
@@ -46,13 +47,12 @@ class ObjectList(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._table = _Table()
-        self._buttons = {name: QPushButton(text) for name, (text, _) in BUTTONS.items()}
+        self._buttons = Buttons(BUTTONS, 2)
         self._lay_out()
         self._table.itemSelectionChanged.connect(self._show_obstacles)
         self._table.itemActivated.connect(partial(self._ask, "reopen"))
         self._table.delete_pressed.connect(partial(self._ask, "delete"))
-        for name, button in self._buttons.items():
-            button.clicked.connect(partial(self._ask, name))
+        self._buttons.asked.connect(self._ask)
         self._show_obstacles()
 
     def value(self) -> int | None:
@@ -76,33 +76,28 @@ class ObjectList(QWidget):
         self._table.addTopLevelItems([_line(one, colours, is_extended=one.id == extended) for one in objects])
         self._table.setSortingEnabled(True)
         self.setValue(picked)
-        self._buttons["extend"].setChecked(extended is not None)
+        self.button("extend").setChecked(extended is not None)
         self._show_obstacles()
 
     def button(self, name: str) -> QPushButton:
         """Return the button of an action."""
-        return self._buttons[name]
+        return self._buttons.button(name)
 
     def _lay_out(self) -> None:
         self._table.setFixedHeight(HEIGHT)
-        self._buttons["extend"].setCheckable(True)
-        row = QHBoxLayout()
-        for button in self._buttons.values():
-            row.addWidget(button, 1)
+        self.button("extend").setCheckable(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addWidget(self._table)
-        layout.addLayout(row)
+        layout.addWidget(self._buttons)
 
     def _ask(self, name: str, *_: object) -> None:
         if (object_id := self.value()) is not None:
             self.asked.emit(name, object_id)
 
     def _show_obstacles(self) -> None:
-        obstacle = NOTHING_PICKED if self.value() is None else ""
-        for name, button in self._buttons.items():
-            explain(button, BUTTONS[name][1], obstacle)
+        self._buttons.set_obstacle(NOTHING_PICKED if self.value() is None else "")
 
 
 class _Table(QTreeWidget):
@@ -124,6 +119,17 @@ class _Table(QTreeWidget):
             header.setSectionResizeMode(CLASS, QHeaderView.ResizeMode.Stretch)
             header.setStretchLastSection(False)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def paintEvent(self, event: Any) -> None:
+        """Say in the empty table what it is for."""
+        super().paintEvent(event)
+        if (viewport := self.viewport()) is not None and not self.topLevelItemCount():
+            painter = QPainter(viewport)
+            colour = self.palette().text().color()
+            colour.setAlpha(150)
+            painter.setPen(colour)
+            flags = Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap
+            painter.drawText(viewport.rect().adjusted(8, 8, -8, -8), flags, NOTHING_COMMITTED)
 
     def keyPressEvent(self, event: object) -> None:
         """Take Delete, and leave the rest to Qt."""

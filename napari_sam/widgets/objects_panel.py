@@ -14,7 +14,7 @@ from ..journal import dismiss
 from ..objects import Mode, Overlap, OverlapQuestion
 from .class_picker import ClassPicker
 from .object_list import ObjectList
-from .parts import explain, narrow
+from .parts import Complaint, Section, explain, narrow
 from .question import Question
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ObjectsPanel(QWidget):
         self._shown: Controller | None = None
         self._recorded: Recorded | None = None
         self._title, self._classes, self._list = QLabel("Objects"), ClassPicker(), ObjectList()
-        self._mode, self._overlap = _box(MODES), _box(OVERLAPS)
+        self._mode, self._overlap, self._complaint = _box(MODES), _box(OVERLAPS), Complaint()
         self._overlaps = Question({"keep": "Keep", "replace": "Replace", "": "Cancel"})
         self._restore = Question({"restore": "Restore", "dismiss": "Never", "": "Not now"})
         self._exports = {name: QPushButton(f"{name}\N{HORIZONTAL ELLIPSIS}") for name in EXPORTS}
@@ -66,6 +66,7 @@ class ObjectsPanel(QWidget):
             for signal, answer in self._connections(annotator):
                 signal.connect(answer)
         self._overlaps.ask("")
+        self._complaint.setText("")
         self._offer_to_restore()
         self.refresh()
 
@@ -95,6 +96,11 @@ class ObjectsPanel(QWidget):
         exports.addWidget(QLabel("Export"))
         for button in self._exports.values():
             exports.addWidget(button, 1)
+        ways = QWidget()
+        ways_layout = QVBoxLayout(ways)
+        ways_layout.setContentsMargins(0, 0, 0, 0)
+        ways_layout.addWidget(self._overlap)
+        ways_layout.addWidget(self._mode)
         self._mode.setToolTip("What the numbers in the labels mean; fixed once something is committed")
         self._overlap.setToolTip("What a commit does with pixels that belong to an earlier object")
         layout = QVBoxLayout(self)
@@ -103,8 +109,8 @@ class ObjectsPanel(QWidget):
         layout.addWidget(self._overlaps)
         layout.addLayout(head)
         layout.addWidget(self._list)
-        layout.addWidget(self._overlap)
-        layout.addWidget(self._mode)
+        layout.addWidget(self._complaint)
+        layout.addWidget(Section("When committing", ways, "What a commit writes, and over what"))
         layout.addLayout(exports)
 
     def _connect_parts(self) -> None:
@@ -122,7 +128,7 @@ class ObjectsPanel(QWidget):
     def _connections(self, annotator: Controller) -> list[tuple[Any, Callable[..., None]]]:
         events = annotator.events
         return [
-            (events.objects_changed, self.refresh),
+            (events.objects_changed, self._on_objects_changed),
             (events.overlap_asked, self._on_overlap_asked),
             (events.status_changed, self._on_status_changed),
         ]
@@ -138,6 +144,8 @@ class ObjectsPanel(QWidget):
             is_extended = annotator.objects.selected == object_id
             self._try(lambda: annotator.objects.select(None if is_extended else object_id))
             self.refresh()
+        elif name == "similar":
+            self._try(lambda: annotator.views.find_similar(object_id))
         else:
             self._try(lambda: go_to_object(annotator, object_id))
             self._try(lambda: annotator.reopen(object_id))
@@ -197,12 +205,23 @@ class ObjectsPanel(QWidget):
             self._try(lambda: export(annotator, path))
 
     def _try(self, call: Callable[[], Any]) -> None:
+        self._complaint.setText("")
         try:
             call()
         except NapariSamError as error:
-            self.failed.emit(error)
+            self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        self._complaint.setText(str(error))
+        self.failed.emit(error)
 
     # What happens elsewhere
+
+    def _on_objects_changed(self) -> None:
+        self._complaint.setText("")
+        if self._shown is not None and self._shown.journal.path is not None:
+            self._restore.ask("")  # what was begun anew cannot go on with something earlier
+        self.refresh()
 
     def _on_overlap_asked(self, question: OverlapQuestion) -> None:
         ids = ", ".join(map(str, question.object_ids[:5])) + (" and more" if len(question.object_ids) > 5 else "")
@@ -221,7 +240,7 @@ class ObjectsPanel(QWidget):
             try:
                 self._recorded = next(iter(annotator.journal.unfinished()), None)
             except (JournalError, OSError) as error:
-                self.failed.emit(error)
+                self._complain(error)
         if self._recorded is None:
             self._restore.ask("")
         else:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import QGridLayout, QProgressBar, QPushButton, QWidget
 
 from ..pending import Phase, Status
-from .parts import SMALL_BUTTON
+from .parts import ERROR_STYLE, SMALL_BUTTON, wrapped_text
 
 BUSY = (Phase.LOADING, Phase.ENCODING, Phase.DECODING)
 SENTENCES = {
@@ -17,9 +17,6 @@ SENTENCES = {
     Phase.DECODING: "Outlining",
     Phase.FAILED: "Something failed.",
 }
-ERROR_STYLE = "QLabel { background: #a5182c; color: white; border-radius: 3px; padding: 5px; }"
-
-
 BAR_STYLE = """
 QProgressBar { border: none; border-radius: 2px; background: rgba(127, 127, 127, 60); }
 QProgressBar::chunk { border-radius: 2px; background: #2aa8ff; }
@@ -35,7 +32,7 @@ class StatusLine(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._status = Status(Phase.NO_IMAGE)
-        self._text, self._bar = QLabel(), QProgressBar()
+        self._text, self._bar = wrapped_text(), QProgressBar()
         self._cancel, self._retry = QPushButton(), QPushButton()
         self._lay_out()
         self._cancel.clicked.connect(self.cancelled)
@@ -64,11 +61,6 @@ class StatusLine(QWidget):
         self._bar.setValue(round(100 * (status.fraction or 0.0)))
 
     def _lay_out(self) -> None:
-        self._text.setWordWrap(True)
-        self._text.setTextFormat(Qt.TextFormat.PlainText)
-        flags = Qt.TextInteractionFlag
-        self._text.setTextInteractionFlags(flags.TextSelectableByMouse | flags.TextSelectableByKeyboard)
-        self._text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self._bar.setTextVisible(False)
         self._bar.setFixedHeight(5)
         self._bar.setStyleSheet(BAR_STYLE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,15 @@ from napari import Viewer
 from napari.layers import Image
 from npe2 import PluginManager
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QComboBox, QPushButton
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QPushButton
 
 import napari_sam
 from napari_sam.bridge.controller import Controller
 from napari_sam.bridge.registry import find_controller, open_controllers, registry
 from napari_sam.bridge.tools import Tool
+from napari_sam.bridge.views import Views
 from napari_sam.errors import CheckpointError
 from napari_sam.pending import Phase
 from napari_sam.widgets import dock as dock_module
@@ -96,8 +99,8 @@ def press(qtbot: QtBot, widget: SegmentAnythingDock, text: str) -> None:
 
 
 def boxes(widget: SegmentAnythingDock) -> dict[str, QComboBox]:
-    names = ("image", "model", "device", "precision", "labels")
-    order = widget._image, widget._model, widget._labels
+    names = ("image", "model", "device", "precision", "profile", "labels")
+    order = widget._image, widget._model, widget._model.details, widget._labels
     return dict(zip(names, (box for part in order for box in part.findChildren(QComboBox)), strict=True))
 
 
@@ -311,12 +314,14 @@ def test_a_failure_is_shown_once_and_another_model_helps(
     click(annotator_of(widget))
     boxes(widget)["model"].setCurrentText("sam_vit_h")
     qtbot.waitUntil(lambda: widget._status.value().phase is Phase.FAILED, timeout=WAIT)
-    assert widget._status.text() == "cannot download it: choose 'default'"
+    assert widget._model.complaint() == "cannot download it: choose 'default'"
+    assert "choose another" in widget._status.text()
     assert errors == ["cannot download it: choose 'default'"]
     qtbot.mouseClick(widget._status._retry, LEFT)
     qtbot.waitUntil(lambda: len(errors) == 2, timeout=WAIT)
     boxes(widget)["model"].setCurrentText("default")
     qtbot.waitUntil(lambda: widget._status.value().phase is Phase.READY, timeout=WAIT)
+    assert widget._model.complaint() == ""
     assert len(errors) == 2
 
 
@@ -358,8 +363,77 @@ def test_labels_that_do_not_fit_are_refused_in_the_dock(viewer: Viewer, open_doc
     assert annotator.labels is labels
     assert boxes(widget)["labels"].currentText() == labels.name
     assert len(errors) == 1
-    assert "small" in widget._status.text()
-    assert widget._status._retry.isHidden()
+    assert "small" in widget._labels_complaint.text()
+    boxes(widget)["labels"].setCurrentText("new layer")
+    assert widget._labels_complaint.text() == ""
+
+
+def drop(widget: SegmentAnythingDock, *files: Path) -> bool:
+    """Drag files over the dock and, where it takes them, drop them; return whether it did."""
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(file)) for file in files])
+    copy, keys = Qt.DropAction.CopyAction, Qt.KeyboardModifier.NoModifier
+    enter = QDragEnterEvent(QPoint(5, 5), copy, data, LEFT, keys)
+    QApplication.sendEvent(widget, enter)
+    if enter.isAccepted():
+        QApplication.sendEvent(widget, QDropEvent(QPointF(5, 5), copy, data, LEFT, keys))
+    return enter.isAccepted()
+
+
+def test_a_checkpoint_that_is_dropped_is_the_model(viewer: Viewer, open_dock: Opener, tmp_path: Path) -> None:
+    new_image(viewer)
+    widget = open_dock()
+    annotator = annotator_of(widget)
+    assert not drop(widget, tmp_path / "picture.png")
+    assert not drop(widget, tmp_path / "one.pt", tmp_path / "two.pt")
+    assert annotator.choice.model == "default"
+    assert drop(widget, tmp_path / "mine.safetensors")
+    assert annotator.choice.model == str(tmp_path / "mine.safetensors")
+    assert boxes(widget)["model"].currentText() == "mine.safetensors"
+
+
+def test_a_checkpoint_that_does_not_load_is_said_beside_the_model(
+    make_napari_viewer: Callable[..., Viewer],
+    npe2pm: PluginManager,
+    qtbot: QtBot,
+    errors: list[str],
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "broken.safetensors"
+    file.write_bytes(b"no weights")
+    viewer = make_napari_viewer()
+    with npe2pm.tmp_plugin(package="napari-sam-live"):
+        _, widget = viewer.window.add_plugin_dock_widget("napari-sam-live", "Segment Anything")
+        assert drop(widget, file)
+        new_image(viewer)
+        annotator = widget.annotator
+        assert annotator is not None
+        qtbot.waitUntil(lambda: widget._model.complaint() != "", timeout=WAIT)
+        assert "broken.safetensors" in widget._model.complaint()
+        assert errors == [widget._model.complaint()]
+        annotator.close()
+        assert widget._model.complaint() == ""
+
+
+@pytest.mark.parametrize(("text", "name"), [("Show embedding", "show_embedding"), ("Show input", "show_encoder_input")])
+def test_what_the_model_sees_is_asked_for(
+    viewer: Viewer, open_dock: Opener, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, text: str, name: str
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(Views, name, lambda _views: asked.append(name))
+    widget = open_dock()
+    press(qtbot, widget, "\N{HORIZONTAL ELLIPSIS}")
+    assert not widget._views.button(name).isEnabled()
+    new_image(viewer)
+    annotator_of(widget)
+    press(qtbot, widget, text)
+    assert asked == [name]
+
+
+def test_a_low_screen_needs_no_higher_window(viewer: Viewer, open_dock: Opener) -> None:
+    widget = open_dock()
+    assert widget.minimumSizeHint().height() < 400
+    assert widget.minimumSizeHint().width() < 400
 
 
 # The end

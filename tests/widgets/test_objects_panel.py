@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QFileDialog, QPushButton, QTreeWidget
 
 import napari_sam
 from napari_sam.bridge.controller import Controller
+from napari_sam.bridge.views import Views
 from napari_sam.objects import Mode, Overlap
 from napari_sam.widgets.objects_panel import EXPORTS, ObjectsPanel
 from napari_sam.worker import ModelChoice
@@ -222,6 +223,49 @@ def test_an_annotation_that_was_cut_off_can_be_restored(
     press(panel, answer)
     assert (second.labels.data == before).all() == is_back
     assert panel._restore.text() == ""
+
+
+def test_what_was_cut_off_is_offered_no_more_once_something_is_committed(
+    start: Any, panel: ObjectsPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit(start(), PLACES[0])
+    monkeypatch.setattr("napari_sam.journal.is_open", lambda _path: False)
+    annotator = start()
+    panel.set_annotator(annotator)
+    assert "cut off" in panel._restore.text()
+    commit(annotator, PLACES[1])
+    assert panel._restore.text() == ""
+
+
+def test_others_like_the_object_that_is_picked_are_looked_for(
+    start: Any, panel: ObjectsPanel, failures: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[int] = []
+    monkeypatch.setattr(Views, "find_similar", lambda _views, object_id: wanted.append(object_id))
+    annotator = start()
+    panel.set_annotator(annotator)
+    commit(annotator, PLACES[0])
+    commit(annotator, PLACES[1])
+    panel._list.setValue(2)
+    press(panel, "Find alike")
+    assert wanted == [2]
+    assert failures == []
+
+
+def test_what_cannot_be_done_is_said_below_the_list_until_something_is(
+    start: Any, panel: ObjectsPanel, failures: list[str]
+) -> None:
+    annotator = start((3, *SHAPE))
+    panel.set_annotator(annotator)
+    commit(annotator, (annotator.viewer.dims.current_step[0], *PLACES[0]))
+    annotator.viewer.dims.set_current_step(0, 0)
+    annotator.wait(PATIENCE)
+    panel._list.setValue(1)
+    press(panel, "Find alike")
+    assert panel._complaint.text() == failures[0]
+    assert "no pixel in this slice" in failures[0]
+    annotator.undo()
+    assert panel._complaint.text() == ""
 
 
 @pytest.mark.parametrize("name", list(EXPORTS))

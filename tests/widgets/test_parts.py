@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from napari.components import LayerList
 from napari.layers import Image
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QFileDialog, QPushButton, QToolButton, QWidget
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QApplication, QComboBox, QFileDialog, QLabel, QPushButton, QToolButton, QWidget
 
 from napari_sam.bridge.tools import Tool
 from napari_sam.checkpoints import DEFAULT, REGISTRY
+from napari_sam.checkpoints.registry import MODELS_VARIABLE
 from napari_sam.geometry import Frame
 from napari_sam.masks import Mask
 from napari_sam.pending import Phase, Status
@@ -20,6 +24,7 @@ from napari_sam.widgets.action_bar import BUTTONS, ActionBar
 from napari_sam.widgets.candidates import DETAIL, SIDE, CandidateStrip, thumbnails
 from napari_sam.widgets.layer_picker import LayerPicker
 from napari_sam.widgets.model_picker import FILE, ModelPicker
+from napari_sam.widgets.parts import Column, Section, narrow
 from napari_sam.widgets.status_line import StatusLine
 from napari_sam.widgets.tool_bar import ToolBar
 from napari_sam.worker import ModelChoice
@@ -195,10 +200,13 @@ def test_layer_picker_follows_names_and_keeps_its_choice(qtbot: QtBot) -> None:
     assert picker.value() is layers["a"]
 
 
-def test_model_picker_offers_what_can_be_loaded() -> None:
+def test_model_picker_offers_what_can_be_loaded(qtbot: QtBot) -> None:
     from napari_sam import predictor
 
-    assert set(model_picker.MODELS) <= {DEFAULT, *REGISTRY}
+    picker = ModelPicker()
+    qtbot.addWidget(picker)
+    assert texts(picker.findChildren(QComboBox)[0]) == [DEFAULT, *REGISTRY, FILE]
+    assert set(model_picker.ABOUT) <= {DEFAULT, *REGISTRY}
     assert predictor.DEVICES == model_picker.DEVICES
     assert {"auto", *predictor.PRECISIONS} == set(model_picker.PRECISIONS)
 
@@ -208,15 +216,29 @@ def test_model_picker_tells_every_change_once(qtbot: QtBot) -> None:
     qtbot.addWidget(picker)
     told: list[ModelChoice] = []
     picker.changed.connect(told.append)
-    model, device, precision = picker.findChildren(QComboBox)
+    (model,), (device, precision, profile) = picker.findChildren(QComboBox), picker.details.findChildren(QComboBox)
     model.setCurrentText("sam_vit_b")
     device.setCurrentText("cpu")
     precision.setCurrentText("bfloat16")
-    assert told[-1] == picker.value() == ModelChoice("sam_vit_b", "cpu", "bfloat16")
-    assert len(told) == 3
-    picker.setValue(ModelChoice("/some/where/mine.pt"))
+    profile.setCurrentText("medsam")
+    assert told[-1] == picker.value() == ModelChoice("sam_vit_b", "cpu", "bfloat16", "medsam")
+    assert len(told) == 4
+    picker.setValue(ModelChoice("/some/where/mine.pt", profile="/some/where/mine.toml"))
     assert model.currentText() == "mine.pt"
-    assert len(told) == 3
+    assert profile.currentText() == "/some/where/mine.toml"
+    assert len(told) == 4
+    model.setCurrentText("default")
+    assert picker.value().profile is None  # another model brings its own
+
+
+def test_model_picker_goes_on_where_the_list_of_models_cannot_be_read(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "models.toml").write_text("not toml")
+    monkeypatch.setenv(MODELS_VARIABLE, str(tmp_path / "models.toml"))
+    picker = ModelPicker()
+    qtbot.addWidget(picker)
+    assert texts(picker.findChildren(QComboBox)[0]) == [*model_picker.ABOUT, FILE]
 
 
 def test_model_picker_opens_a_file(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,8 +259,53 @@ def test_model_picker_opens_a_file(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 def test_details_fold_away(qtbot: QtBot) -> None:
     picker = ModelPicker()
     qtbot.addWidget(picker)
-    picker.show()
-    device = picker.findChildren(QComboBox)[1]
-    assert not device.isVisible()
+    qtbot.addWidget(picker.details)
+    assert picker.details.isHidden()
     qtbot.mouseClick(button(picker, "\N{HORIZONTAL ELLIPSIS}"), LEFT)
-    assert device.isVisible()
+    assert not picker.details.isHidden()
+
+
+# What they have in common
+
+
+def test_a_section_folds_away(qtbot: QtBot) -> None:
+    content = QLabel("content")
+    section = Section("Title", content, "What it is for")
+    qtbot.addWidget(section)
+    section.show()
+    assert not content.isVisible()
+    qtbot.keyClick(section.findChild(QToolButton), Qt.Key.Key_Space)
+    assert content.isVisible()
+
+
+def test_a_column_is_never_narrower_than_its_content_and_may_be_lower(qtbot: QtBot) -> None:
+    content = QLabel("text")
+    content.setMinimumSize(200, 900)
+    column = Column(content)
+    qtbot.addWidget(column)
+    assert column.minimumSizeHint().width() > 200
+    assert column.minimumSizeHint().height() < 500
+    assert column.sizeHint().height() >= 900
+
+
+def test_the_wheel_is_for_the_column_unless_a_box_has_the_focus(qtbot: QtBot) -> None:
+    box = QComboBox()
+    qtbot.addWidget(box)
+    box.addItems(["a", "b", "c"])
+    narrow(box)
+    assert not turned(box).isAccepted()  # Qt hands it on to whatever the box stands in
+    assert box.currentText() == "a"
+    box.hasFocus = lambda: True  # type: ignore[method-assign]  # which the offscreen platform gives at its whim
+    turned(box)
+    assert box.currentText() == "b"
+
+
+def turned(widget: QWidget) -> QWheelEvent:
+    """Turn the wheel over the middle of a widget by one notch, downwards."""
+    middle = QPointF(widget.rect().center())
+    no_button, no_key = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier
+    event = QWheelEvent(
+        middle, middle, QPoint(), QPoint(0, -120), no_button, no_key, Qt.ScrollPhase.NoScrollPhase, False
+    )
+    QApplication.sendEvent(widget, event)
+    return event
