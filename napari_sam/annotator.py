@@ -18,7 +18,7 @@ from .geometry import whole
 from .ledger import Ledger
 from .object_table import ObjectTable
 from .objects import Overlap, OverlapQuestion, Wanted
-from .pending import ImageSource, PendingObject, SliceState, Status
+from .pending import Answer, ImageSource, PendingObject, SliceState, Status
 from .prompt_rows import PromptView, Rows, apply, changes
 from .recorder import Recorder
 from .reopening import Reopening, is_reopened, key_of
@@ -27,7 +27,7 @@ from .telling import Telling
 from .worker import Mailbox, ModelChoice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Collection, Hashable, Mapping
 
     from numpy.typing import NDArray
 
@@ -187,6 +187,11 @@ class Annotator:
             return self._say("Will commit as soon as the mask is there.")
         return self._commit_now(state, overlap)
 
+    def commit_only(self, names: Collection[Hashable]) -> None:
+        """Write those of the pending objects that are named and answered; pixels of earlier objects stay."""
+        if self.slices.shown is not None:
+            self._commit_now(self.slices.shown, Overlap.KEEP, names)
+
     def clear(self) -> None:
         """Remove the prompts of the slice shown."""
         self.slices.commit_wanted = None
@@ -220,12 +225,15 @@ class Annotator:
         self._say(f"Object {object_id} is open: click to change it, then commit.")
 
     def look(
-        self, what: str, work: Callable[[Predictor, ImageEmbedding, Any], Any], take: Callable[[Any], None]
+        self,
+        what: str,
+        work: Callable[[Predictor, ImageEmbedding, Any, Callable[[], bool]], Any],
+        take: Callable[[Any], None],
     ) -> None:
         """Let the model look at the slice shown, beside all prompts.
 
-        `work(predictor, embedding, pixels)` runs on the worker; `take` gets its result on the main thread, unless
-        another slice is shown by then.
+        `work(predictor, embedding, pixels, cancelled)` runs on the worker; `take` gets its result on the main thread,
+        unless another slice is shown by then.
 
         Raises
         ------
@@ -240,8 +248,9 @@ class Annotator:
         self._questions.look(self.slices.shown, what, work, done)
         self._say(what)
 
-    def add_prompts(self, rows: Rows, message: str) -> None:
-        """Add prompts of our own as one step, and say so."""
+    def propose(self, rows: Rows, answers: Mapping[Hashable, Answer], message: str) -> None:
+        """Add objects of our own as one step, with the answers to their prompts by owner, and say so."""
+        self.slices.objects.update({owner: PendingObject(one.prompts, one) for owner, one in answers.items()})
         self._change_rows(dict(rows), is_step=True)
         self._say(message)
 
@@ -351,9 +360,10 @@ class Annotator:
 
     # What is written
 
-    def _commit_now(self, state: SliceState, overlap: Overlap) -> None:
+    def _commit_now(self, state: SliceState, overlap: Overlap, only: Collection[Hashable] | None = None) -> None:
         key = state.source.key
-        wanted = {name: one for name, record in state.objects.items() if (one := self._wanted(key, record)) is not None}
+        named = {name: record for name, record in state.objects.items() if only is None or name in only}
+        wanted = {name: one for name, record in named.items() if (one := self._wanted(key, record)) is not None}
         if overlap is Overlap.ASK and (question := self._ledger.question(key, wanted.values())) is not None:
             self.overlap_question = question
             self.events.overlap_asked.emit(question)
@@ -361,7 +371,7 @@ class Annotator:
             return self._say(f"{question.pixels} pixels belong to earlier objects ({met}): keep or replace them?")
         if written := self._ledger.commit(key, wanted, overlap, self.slices.rows):
             self._finish(state, written)
-        left = len(state.objects)
+        left = len(named.keys() & state.objects.keys())
         return self._say(f"{left} object{'s' * (left != 1)} would change no pixel and stay pending." if left else "")
 
     def _wanted(self, slice_key: Hashable, record: PendingObject) -> Wanted | None:

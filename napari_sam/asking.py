@@ -96,10 +96,12 @@ class Asking(Questions):
         self,
         state: SliceState | None,
         what: str,
-        work: Callable[[Predictor, ImageEmbedding, Any], Any],
+        work: Callable[[Predictor, ImageEmbedding, Any, Callable[[], bool]], Any],
         take: Callable[[Any], None],
     ) -> None:
-        """Let the model look at a slice beside all prompts: `take` gets what `work(predictor, embedding, pixels)` gave.
+        """Let the model look at a slice beside all prompts.
+
+        `take` gets what `work(predictor, embedding, pixels, cancelled)` gave.
 
         Raises
         ------
@@ -109,7 +111,11 @@ class Asking(Questions):
         if state is None or state.embedding is None:
             raise ImageError("nothing is encoded yet: wait until the image is ready")
         embedding, pixels = state.embedding, state.source.pixels
-        self.ask(what, Priority.ENCODE, lambda predictor, _job: work(predictor, embedding, pixels), take)
+
+        def look(predictor: Predictor, job: Job) -> Any:
+            return work(predictor, embedding, pixels, job.is_cancelled)
+
+        self.ask(what, Priority.ENCODE, look, take)
 
     def _refine(self, state: SliceState, key: Hashable, record: PendingObject, embedding: ImageEmbedding) -> None:
         """Look again where it helps, with what there was already answered."""

@@ -9,7 +9,6 @@ import numpy as np
 
 from .geometry import Frame, whole
 from .image_input import as_array, check_fits, check_region, encoder_input, read_picture
-from .likeness import principal_components
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +69,19 @@ def embedding_picture(predictor: Predictor, embedding: ImageEmbedding) -> Placed
     side = frame.image_size / cells.shape[1]
     height, width = (int(np.ceil(length / side)) for length in frame.resized)
     return _placed(principal_components(cells[:, :height, :width]), frame, side)
+
+
+def principal_components(cells: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the three directions in which features (C, h, w) differ most, as a picture (h, w, 3) in 0 to 1."""
+    flat = cells.reshape(len(cells), -1).T.astype(np.float64)
+    flat = flat - flat.mean(0)
+    _, _, axes = np.linalg.svd(flat, full_matrices=False)
+    axes = axes[:3] * np.sign(axes[:3].sum(1, keepdims=True) + 1e-12)  # the same picture every time
+    values = np.zeros((len(flat), 3))
+    values[:, : len(axes)] = flat @ axes.T
+    low, high = np.percentile(values, (1, 99), axis=0)
+    stretched = np.clip((values - low) / np.maximum(high - low, 1e-12), 0, 1)
+    return np.asarray(stretched.reshape(*cells.shape[1:], 3), np.float32)
 
 
 def _placed(pixels: NDArray[Any], frame: Frame, side: float) -> PlacedPicture:

@@ -1,29 +1,42 @@
-"""What an embedding says without a decoder: which places look like an object, and what the encoder tells apart."""
+"""Objects like one: which places an embedding says look like it, and what the model outlines there."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, maximum_filter, zoom
 from skimage.transform import resize_local_mean
 
+from .geometry import square_around
 from .prompts import Prompts
+from .regions import mask_corners, tiles_round
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from .embedding import ImageEmbedding, RegionEmbedding
     from .geometry import Frame
-    from .masks import Mask
+    from .masks import Mask, MaskResult
     from .predictor import Predictor
 
 MOST = 50
+TILE = 4.0
+"""Side of a tile over the example's, for models that see one scale at a time well."""
+OVERLAP = 1.5
+"""Overlap of tiles over the example's side: whatever has about its size lies whole in one of them."""
+MOST_TILES = 100
 FINENESS = 4
 """Places tried along the side of a cell of the embedding."""
+CROP = 2.5
+"""Side of the crop in which such a model outlines an object, over the example's."""
+AT_ONCE = 8
+"""Places outlined together; what they cover is not looked at again."""
+RADIUS = 0.35
+"""Radius, over the root of the example's area, within which likeness is averaged and one place is found at most."""
 HALFWAY = 0.65
 """Share of the object's own likeness that a place must reach, between the background's and that."""
 SIZES = (1 / 3, 3.0)
@@ -34,81 +47,138 @@ NOVEL = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """A place where an object like another one may be: (row, column) in the image, its mask, its likeness in 0 to 1."""
+    """A place where an object like another one may be: (row, column) in the image, and its likeness in 0 to 1.
+
+    `result` is what the model outlines there, `chosen` the candidate whose size is nearest to the other one's.
+    """
 
     point: tuple[float, float]
-    mask: Mask
     likeness: float
+    result: MaskResult
+    chosen: int
+
+    @property
+    def mask(self) -> Mask:
+        """The chosen candidate."""
+        return self.result.masks[self.chosen]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A point (row, column) of the image that looks like the example, and how much."""
+
+    point: tuple[float, float]
+    likeness: float
+
+    @property
+    def pixel(self) -> tuple[int, int]:
+        """The pixel it lies on."""
+        return round(self.point[0]), round(self.point[1])
 
 
 def find_similar(
     predictor: Predictor,
     embedding: ImageEmbedding,
+    image: Any,
     example: Mask | NDArray[np.bool_],
     taken: NDArray[np.bool_] | None = None,
     most: int = MOST,
+    progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> list[Proposal]:
     """Return where objects like `example` may be, the likeliest first.
 
     The embedding says which places look like it; the model then outlines what is there, and what has another size, or
-    lies on the example, on `taken` or on a likelier one is left out.
+    lies on the example, on `taken` or on a likelier one is left out. A model that sees small objects in crops alone
+    looks at the image in tiles of a few times the example's size, of those the hundred that are nearest to it.
 
     Parameters
     ----------
+    image
+        The array that was encoded.
     example
         The mask of one object: an earlier answer, or a bool picture (height, width) of the image's shape.
     taken
         Pixels (height, width) that are objects already.
     most
         How many to return at most.
+    progress, cancelled
+        As in `Predictor.encode`.
 
     Raises
     ------
     ValueError
         The example is empty, of another shape, or lies in no encoded region.
+    Cancelled
+        `cancelled` returned True.
     """
     pixels = np.asarray(example, bool)
     if pixels.shape != embedding.shape or not pixels.any():
         raise ValueError(f"an example of shape {pixels.shape} with {pixels.sum()} pixels: give the mask of an object")
-    region = _region_round(embedding, pixels)
-    places = _places(predictor.cells(region), region, pixels)
+    extent = mask_corners(pixels)
+    size = float((extent[1] - extent[0]).max()) + 1
+    if predictor.profile.crop_sides:
+        boxes = tiles_round(extent.mean(0), int(np.ceil(TILE * size)), int(np.ceil(OVERLAP * size)), embedding.shape)
+        embedding = predictor.encode_regions(embedding, image, boxes[:MOST_TILES], progress, cancelled)
+        regions = [one for one in embedding.regions if one.frame.region in boxes]
+    else:
+        regions = [_largest_round(embedding, extent)]
     occupied = pixels if taken is None else pixels | taken
-    free = [(point, likeness) for point, likeness in places if not occupied[tuple(np.round(point).astype(int))]]
-    return _outlined(predictor, embedding, free[: 4 * most], pixels, occupied)[:most]
+    places = [one for one in _places(predictor, regions, pixels, size) if not occupied[one.pixel]]
+    outline = _outliner(predictor, embedding, image, size, cancelled)
+    return _new_objects(places, outline, pixels, occupied, most)
 
 
-def _region_round(embedding: ImageEmbedding, pixels: NDArray[np.bool_]) -> RegionEmbedding:
-    """Return the largest encoded region that holds the example whole."""
-    inside = np.argwhere(pixels)
-    corners = np.array([inside.min(0), inside.max(0)], float)
-    holding = [one for one in embedding.regions if one.frame.holds(corners).all()]
+def _largest_round(embedding: ImageEmbedding, extent: NDArray[np.float64]) -> RegionEmbedding:
+    """Return the largest encoded region that holds the box `extent` (2, 2) whole."""
+    holding = [one for one in embedding.regions if one.frame.holds(extent).all()]
     if not holding:
         raise ValueError(f"no encoded region holds the example, encoded are {embedding.boxes}: encode the whole image")
     return max(holding, key=lambda one: np.prod(one.frame.shape))
 
 
 def _places(
-    cells: NDArray[np.float32], region: RegionEmbedding, pixels: NDArray[np.bool_]
-) -> list[tuple[tuple[float, float], float]]:
-    """Return points (row, column) of the image that look like the example, the likeliest first, and how much."""
-    share = _share_of_cells(region.frame, pixels, cells.shape[1:])
-    directions = centred(cells)
-    likeness = np.tensordot(_mean(directions, share), directions, 1)
-    likeness -= np.tensordot(_mean(directions, (1 - share) * (likeness < np.median(likeness))), directions, 1)
-    rows, columns = (-(-side * len(share) // region.frame.image_size) for side in region.frame.resized)  # no padding
-    fine = zoom(likeness[:rows, :columns], FINENESS, order=1, mode="nearest", grid_mode=True)
-    weights = share[:rows, :columns].repeat(FINENESS, 0).repeat(FINENESS, 1)
+    predictor: Predictor, regions: Sequence[RegionEmbedding], pixels: NDArray[np.bool_], size: float
+) -> list[_Place]:
+    """Return the places in `regions` that look like the example, the likeliest first."""
+    cells = np.stack([predictor.cells(one) for one in regions])
+    shares = np.stack([_share_of_cells(one.frame, pixels, cells.shape[2:]) for one in regions])
+    frame, side = regions[0].frame, regions[0].frame.image_size / (cells.shape[2] * FINENESS)
     # Smoothed as wide as the object is, a place in its middle is its highest.
-    radius = max(0.5, 0.35 * float(np.sqrt(weights.sum())))
-    smooth = gaussian_filter(fine, radius / 2)
-    own, low = float(np.average(smooth, weights=weights)), float(np.median(smooth))
-    is_peak = smooth == maximum_filter(smooth, size=2 * int(np.ceil(radius)) + 1)
-    peaks = np.argwhere(is_peak & (smooth > low + HALFWAY * (own - low)))
-    values = smooth[tuple(peaks.T)]
-    places = _in_image(region.frame, peaks, region.frame.image_size / (len(share) * FINENESS))
-    likenesses = np.clip((values - low) / max(own - low, 1e-6), 0, 1)
-    order = np.argsort(-values, kind="stable")
-    return [((float(places[i, 0]), float(places[i, 1])), float(likenesses[i])) for i in order]
+    area = pixels.sum() * np.prod(frame.resized) / np.prod(frame.shape)
+    radius = max(0.5, RADIUS * float(np.sqrt(area)) / side)
+    smooth, weights = [], []
+    for likeness, share, one in zip(_likeness(cells, shares), shares, regions, strict=True):
+        rows, columns = (-(-length // round(side * FINENESS)) for length in one.frame.resized)  # no padding
+        fine = zoom(likeness[:rows, :columns], FINENESS, order=1, mode="nearest", grid_mode=True)
+        smooth.append(gaussian_filter(fine, radius / 2))
+        weights.append(share[:rows, :columns].repeat(FINENESS, 0).repeat(FINENESS, 1))
+    everywhere = np.concatenate([each.ravel() for each in smooth])
+    own = float(np.average(everywhere, weights=np.concatenate([each.ravel() for each in weights])))
+    low = float(np.median(everywhere))
+    places = []
+    for each, one in zip(smooth, regions, strict=True):
+        is_peak = each == maximum_filter(each, size=2 * int(np.ceil(radius)) + 1)
+        peaks = np.argwhere(is_peak & (each > low + HALFWAY * (own - low)))
+        at = _in_image(one.frame, peaks, side)
+        inside = _clear_of_borders(one.frame, at, size / 2)
+        values = np.clip((each[tuple(peaks.T)] - low) / max(own - low, 1e-6), 0, 1)
+        places += [_Place((float(r), float(c)), float(v)) for (r, c), v in zip(at[inside], values[inside], strict=True)]
+    return sorted(places, key=lambda one: -one.likeness)
+
+
+def _likeness(cells: NDArray[np.float32], shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how much more every cell (n, h, w) of features (n, C, h, w) looks like the example than like the rest."""
+    directions = cells - cells.mean((0, 2, 3), keepdims=True)
+    directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
+    likeness = np.einsum("nchw,c->nhw", directions, _mean(directions, shares))
+    rest = (1 - shares) * (likeness < np.median(likeness))
+    return np.asarray(likeness - np.einsum("nchw,c->nhw", directions, _mean(directions, rest)), np.float32)
+
+
+def _mean(directions: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    total = np.einsum("nchw,nhw->c", directions, weights)
+    return np.asarray(total / max(float(np.linalg.norm(total)), 1e-9), np.float32)
 
 
 def _in_image(frame: Frame, places: NDArray[np.intp], side: float) -> NDArray[np.float64]:
@@ -118,50 +188,55 @@ def _in_image(frame: Frame, places: NDArray[np.intp], side: float) -> NDArray[np
     return np.asarray(inside + frame.region[:2])
 
 
-def _outlined(
-    predictor: Predictor,
-    embedding: ImageEmbedding,
-    places: Sequence[tuple[tuple[float, float], float]],
+def _clear_of_borders(frame: Frame, points: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
+    """Tell which points (n, 2) lie further than `margin` from borders that cut through the image."""
+    cut = np.array(frame.inner_borders()) * margin
+    low, high = np.array(frame.region[:2]) + cut[:2], np.array(frame.region[2:]) - cut[2:]
+    return np.asarray(((points >= low) & (points < high)).all(axis=1))
+
+
+def _outliner(
+    predictor: Predictor, embedding: ImageEmbedding, image: Any, size: float, cancelled: Callable[[], bool] | None
+) -> Callable[[Sequence[_Place]], list[MaskResult]]:
+    """Return what outlines the objects of about `size` pixels at some places, in crops if the model needs them."""
+
+    def in_crops(places: Sequence[_Place]) -> list[MaskResult]:
+        boxes = [square_around(np.array(one.point), int(np.ceil(CROP * size)), embedding.shape) for one in places]
+        encoded = predictor.encode_regions(replace(embedding, regions=()), image, boxes, cancelled=cancelled)
+        regions = {one.frame.region: one for one in encoded.regions}
+        alone = [replace(embedding, regions=(regions[box],)) for box in boxes]
+        return [predictor.decode(each, Prompts(points=[one.point])) for each, one in zip(alone, places, strict=True)]
+
+    def in_the_whole(places: Sequence[_Place]) -> list[MaskResult]:
+        return predictor.decode_many(embedding, [Prompts(points=[one.point]) for one in places])
+
+    return in_crops if predictor.profile.crop_sides else in_the_whole
+
+
+def _new_objects(
+    places: Sequence[_Place],
+    outline: Callable[[Sequence[_Place]], list[MaskResult]],
     pixels: NDArray[np.bool_],
     occupied: NDArray[np.bool_],
+    most: int,
 ) -> list[Proposal]:
-    """Return what the model outlines at `places`, without what is no new object of that size."""
-    results = predictor.decode_many(embedding, [Prompts(points=[point]) for point, _ in places]) if places else []
-    area, occupied, kept = int(pixels.sum()), occupied.copy(), []
-    for (point, likeness), result in zip(places, results, strict=True):
-        mask = min(result.masks, key=lambda one: abs(np.log(max(one.area, 1e-3) / area)))
-        row0, col0, row1, col1 = mask.bbox
-        there = occupied[row0:row1, col0:col1]
-        if not SIZES[0] <= mask.area / area <= SIZES[1] or (there & mask.crop).sum() > NOVEL * mask.area:
-            continue
-        there |= mask.crop
-        kept.append(Proposal(point, mask, likeness))
+    """Return the first objects of about the example's size, `pixels`, of which most is not `occupied`."""
+    area, occupied, kept = int(pixels.sum()), occupied.copy(), list[Proposal]()
+    for start in range(0, len(places), AT_ONCE):
+        part = [one for one in places[start : start + AT_ONCE] if not occupied[one.pixel]]
+        for place, result in zip(part, outline(part) if part else [], strict=True):
+            areas = np.array([mask.area for mask in result.masks])
+            chosen = int(np.abs(np.log(np.maximum(areas, 1e-3) / area)).argmin())
+            mask = result.masks[chosen]
+            row0, col0, row1, col1 = mask.bbox
+            there = occupied[row0:row1, col0:col1]
+            is_alike = SIZES[0] <= mask.area / area <= SIZES[1]
+            if is_alike and not occupied[place.pixel] and (there & mask.crop).sum() <= NOVEL * mask.area:
+                there |= mask.crop
+                kept.append(Proposal(place.point, place.likeness, result, chosen))
+            if len(kept) == most:
+                return kept
     return kept
-
-
-def principal_components(cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the three directions in which features (C, h, w) differ most, as a picture (h, w, 3) in 0 to 1."""
-    flat = cells.reshape(len(cells), -1).T.astype(np.float64)
-    flat = flat - flat.mean(0)
-    _, _, axes = np.linalg.svd(flat, full_matrices=False)
-    axes = axes[:3] * np.sign(axes[:3].sum(1, keepdims=True) + 1e-12)  # the same picture every time
-    values = np.zeros((len(flat), 3))
-    values[:, : len(axes)] = flat @ axes.T
-    low, high = np.percentile(values, (1, 99), axis=0)
-    stretched = np.clip((values - low) / np.maximum(high - low, 1e-12), 0, 1)
-    return np.asarray(stretched.reshape(*cells.shape[1:], 3), np.float32)
-
-
-def centred(cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return features (C, h, w) less their mean, each cell of length 1."""
-    apart = cells - cells.mean((1, 2), keepdims=True)
-    directions: NDArray[np.float32] = apart / np.maximum(np.linalg.norm(apart, axis=0, keepdims=True), 1e-9)
-    return directions
-
-
-def _mean(directions: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    total = (directions * weights).sum((1, 2))
-    return np.asarray(total / max(float(np.linalg.norm(total)), 1e-9), np.float32)
 
 
 def _share_of_cells(frame: Frame, pixels: NDArray[np.bool_], grid: tuple[int, ...]) -> NDArray[np.float32]:
@@ -170,6 +245,4 @@ def _share_of_cells(frame: Frame, pixels: NDArray[np.bool_], grid: tuple[int, ..
     rows, columns = (frame.cell_overlap(axis, 0, frame.shape[axis]) for axis in (0, 1))
     fine = rows @ pixels[row0:row1, col0:col1].astype(np.float32) @ columns.T
     share: NDArray[np.float32] = resize_local_mean(fine, grid, preserve_range=True).astype(np.float32)
-    if share.max() < HALFWAY:
-        share /= max(float(share.max()), 1e-6)
     return share

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PROMPTS_PER_PASS = 32
+REGIONS_PER_PASS = 8
 KEPT_SIDES = 16
 """Regions whose side of the decoder is kept: 10 MB each for SAM."""
 
@@ -219,13 +220,32 @@ class Predictor:
         ValueError
             The image cannot be the one of the embedding: another shape, other channels, another type.
         """
+        boxes = helpful_regions(prompts, embedding.shape, embedding.boxes, self.profile.crop_sides)
+        return self.encode_regions(embedding, image, boxes if self.profile.crop_sides else (), progress, cancelled)
+
+    def encode_regions(
+        self,
+        embedding: ImageEmbedding,
+        image: Any,
+        regions: Sequence[Sequence[int]],
+        progress: Callable[[float], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> ImageEmbedding:
+        """Return `embedding` with those of `regions` that it lacks, each as `encode` makes it.
+
+        Raises
+        ------
+        ValueError
+            The image cannot be the one of the embedding: another shape, other channels, another type.
+        """
         self._check_ours(embedding)
         array = as_array(image)
         check_fits(array, embedding.rule)
-        boxes = helpful_regions(prompts, embedding.shape, embedding.boxes, self.profile.crop_sides)
-        if not self.profile.crop_sides or not boxes:
+        boxes = [check_region(region, embedding.shape) for region in regions]
+        missing = [box for box in dict.fromkeys(boxes) if box not in embedding.boxes]
+        if not missing:
             return embedding
-        return embedding.merge(self._encode(array, embedding.rule, boxes, progress, cancelled))
+        return embedding.merge(self._encode(array, embedding.rule, missing, progress, cancelled))
 
     def decode(self, embedding: ImageEmbedding, prompts: Prompts, multimask: bool | None = None) -> MaskResult:
         """Answer one object's prompts.
@@ -316,14 +336,20 @@ class Predictor:
     def _computed(
         self, inputs: Sequence[NDArray[np.float32]], between_blocks: Callable[[float], None]
     ) -> list[torch.Tensor]:
-        def computed(some: Sequence[NDArray[np.float32]]) -> list[torch.Tensor]:
-            features = self._sam.encode(torch.from_numpy(np.stack(some)).to(self.device), between_blocks)
-            # Cloned, so that dropping one region frees its memory.
-            return [one[None].clone() for one in features]
+        def in_passes(count: int) -> list[torch.Tensor]:
+            features: list[torch.Tensor] = []
+            for start in range(0, len(inputs), count):
+                part = inputs[start : start + count]
 
-        return self._placement.run(
-            lambda: computed(inputs), lambda: [features for one in inputs for features in computed([one])]
-        )
+                def within_pass(done: float, start: int = start, size: int = len(part)) -> None:
+                    between_blocks((start + done * size) / len(inputs))
+
+                encoded = self._sam.encode(torch.from_numpy(np.stack(part)).to(self.device), within_pass)
+                # Cloned, so that dropping one region frees its memory.
+                features += [one[None].clone() for one in encoded]
+            return features
+
+        return self._placement.run(lambda: in_passes(REGIONS_PER_PASS), lambda: in_passes(1))
 
     def _answers(self, queries: Sequence[Query]) -> list[list[tuple[Mask, float]]]:
         """Ask the decoder for queries of one kind, at once if they fit the memory."""

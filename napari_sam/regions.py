@@ -44,6 +44,24 @@ def helpful_regions(
     return [box for box in dict.fromkeys(wanted) if box not in known and not _is_nearly_whole(box, shape)]
 
 
+def tiles_round(centre: NDArray[np.floating], side: int, overlap: int, shape: tuple[int, int]) -> list[Box]:
+    """Return square regions of `side` pixels that cover an image of `shape`, the nearest to `centre` first.
+
+    One has `centre` (row, column) in its middle; neighbours share `overlap` pixels, at the image's border more.
+    """
+    starts = []
+    for middle, size in zip(centre, shape, strict=True):
+        first, step = float(middle) - (side - 1) / 2, max(1, side - overlap)
+        steps = np.arange(-np.ceil(first / step) - 1, np.ceil((size - first) / step) + 1)
+        starts.append(np.unique(np.clip(np.round(first + steps * step), 0, max(0, size - side)).astype(int)))
+    boxes = [
+        (int(r), int(c), min(int(r) + side, shape[0]), min(int(c) + side, shape[1]))
+        for r in starts[0]
+        for c in starts[1]
+    ]
+    return sorted(boxes, key=lambda box: np.hypot((box[0] + box[2]) / 2 - centre[0], (box[1] + box[3]) / 2 - centre[1]))
+
+
 def mask_corners(mask: MaskPrompt) -> NDArray[np.float64]:
     """Return the lowest and the highest (row, column) of a mask prompt's pixels (2, 2); (0, 2) if it has none."""
     if isinstance(mask, Mask) and mask.area:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ from safetensors.torch import save_file
 
 import napari_sam
 from napari_sam import Predictor, Prompts
-from napari_sam.encoder_view import embedding_picture, encoder_picture
-from napari_sam.likeness import find_similar, principal_components
+from napari_sam.encoder_view import embedding_picture, encoder_picture, principal_components
+from napari_sam.errors import Cancelled
+from napari_sam.likeness import find_similar
 from napari_sam.models.recognition import layout
 from napari_sam.models.specs import PlainViTSpec
+from napari_sam.regions import tiles_round
+from napari_sam.samples import sample_path
 
 SHAPE = (160, 240)
 CENTRES = [(30, 40), (35, 130), (110, 60), (120, 200), (40, 210)]
@@ -56,7 +60,7 @@ def nearest(points: list[tuple[float, float]]) -> list[float]:
 @pytest.mark.parametrize("name", ["vit", "default"])
 def test_objects_like_one_are_found(name: str, picture: NDArray[np.uint8], request: pytest.FixtureRequest) -> None:
     predictor: Predictor = request.getfixturevalue(name)
-    found = find_similar(predictor, predictor.encode(picture), disc(CENTRES[0]))
+    found = find_similar(predictor, predictor.encode(picture), picture, disc(CENTRES[0]))
     assert max(nearest([each.point for each in found])) < 14
     assert len(found) <= 6
     assert all(not disc(CENTRES[0])[tuple(np.round(each.point).astype(int))] for each in found)
@@ -67,7 +71,7 @@ def test_objects_like_one_are_found(name: str, picture: NDArray[np.uint8], reque
 
 def test_what_is_taken_is_not_proposed_again(vit: Predictor, picture: NDArray[np.uint8]) -> None:
     taken = disc(CENTRES[1]) | disc(CENTRES[2])
-    found = find_similar(vit, vit.encode(picture), disc(CENTRES[0]), taken)
+    found = find_similar(vit, vit.encode(picture), picture, disc(CENTRES[0]), taken)
     assert not any(taken[tuple(np.round(each.point).astype(int))] for each in found)
     distances = nearest([each.point for each in found])
     assert max(distances[2:]) < 14
@@ -77,23 +81,98 @@ def test_what_is_taken_is_not_proposed_again(vit: Predictor, picture: NDArray[np
 def test_the_model_may_have_drawn_the_example(vit: Predictor, picture: NDArray[np.uint8]) -> None:
     embedding = vit.encode(picture)
     result = vit.decode(embedding, Prompts(points=[CENTRES[0]]))
-    assert len(find_similar(vit, embedding, result.masks[1], most=2)) == 2
+    assert len(find_similar(vit, embedding, picture, result.masks[1], most=2)) == 2
 
 
 def test_nothing_like_it_is_an_empty_list(vit: Predictor, picture: NDArray[np.uint8]) -> None:
-    found = find_similar(vit, vit.encode(picture), disc((110, 130)))
+    found = find_similar(vit, vit.encode(picture), picture, disc((110, 130)))
     assert not any(disc(centre)[tuple(np.round(each.point).astype(int))] for each in found for centre in CENTRES)
 
 
 @pytest.mark.parametrize("example", [np.zeros(SHAPE, bool), np.ones((3, 3), bool)])
 def test_example_that_is_none_is_named(vit: Predictor, picture: NDArray[np.uint8], example: NDArray[np.bool_]) -> None:
     with pytest.raises(ValueError, match="give the mask of an object"):
-        find_similar(vit, vit.encode(picture), example)
+        find_similar(vit, vit.encode(picture), picture, example)
 
 
 def test_example_outside_of_what_is_encoded_is_named(vit: Predictor, picture: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match="encode the whole image"):
-        find_similar(vit, vit.encode(picture, region=(0, 100, 160, 240)), disc(CENTRES[0]))
+        find_similar(vit, vit.encode(picture, region=(0, 100, 160, 240)), picture, disc(CENTRES[0]))
+
+
+@pytest.fixture(scope="module")
+def nuclei() -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+    """A quarter of the sample picture, and which nucleus each pixel belongs to, as the script draws them."""
+    spec = importlib.util.spec_from_file_location("draw", sample_path("nuclei.png").with_name("draw.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    draw = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw)
+    outlines: list[NDArray[np.bool_]] = []
+    wavy_ellipse = draw.wavy_ellipse
+
+    def noted(
+        shape: tuple[int, int], centre: object, radii: tuple[float, float], *rest: object
+    ) -> NDArray[np.floating]:
+        radius: NDArray[np.floating] = wavy_ellipse(shape, centre, radii, *rest)
+        if radii != (3.0, 4.0):  # no nucleolus
+            outlines.append(radius < 1)
+        return radius
+
+    draw.wavy_ellipse = noted
+    picture, truth = draw.nuclei(), np.zeros((512, 512), int)
+    for number, outline in enumerate(outlines, 1):
+        truth[outline] = number
+    return picture[:256, 256:], truth[:256, 256:]
+
+
+def test_crowded_nuclei_are_found_and_outlined(
+    default: Predictor, nuclei: tuple[NDArray[np.uint16], NDArray[np.int64]]
+) -> None:
+    picture, truth = nuclei
+    example = truth == truth[105, 165]  # (105, 421) in the whole
+    found = find_similar(default, default.encode(picture), picture, example)
+    there = [truth[tuple(np.round(each.point).astype(int))] for each in found]
+    assert len(set(there) - {0}) >= 10
+    assert np.mean(np.array(there) > 0) > 0.85
+    overlaps = []
+    for each, number in zip(found, there, strict=True):
+        mask, nucleus = np.asarray(each.mask), truth == number
+        overlaps.append((mask & nucleus).sum() / (mask | nucleus).sum() if number else 0)
+    assert np.median(overlaps) > 0.6
+
+
+def test_looking_can_be_cancelled(default: Predictor, picture: NDArray[np.uint8]) -> None:
+    with pytest.raises(Cancelled):
+        find_similar(default, default.encode(picture), picture, disc(CENTRES[0]), cancelled=lambda: True)
+
+
+@pytest.mark.parametrize(("shape", "side"), [((100, 240), 60), ((40, 300), 60), ((50, 50), 60), ((61, 61), 60)])
+def test_tiles_cover_the_image_and_overlap(shape: tuple[int, int], side: int) -> None:
+    boxes = tiles_round(np.array([30.0, 20.0]), side, 20, shape)
+    assert len(set(boxes)) == len(boxes)
+    counts = np.zeros(shape, int)
+    for row0, col0, row1, col1 in boxes:
+        assert (row1 - row0, col1 - col0) == (min(side, shape[0]), min(side, shape[1]))
+        counts[row0:row1, col0:col1] += 1
+    assert counts.min() >= 1
+    for start in range(shape[1] - 20 + 1):  # whatever is 20 px wide lies whole in one of them
+        assert any(col0 <= start and start + 20 <= col1 for _, col0, _, col1 in boxes)
+    distances = [np.hypot((b[0] + b[2]) / 2 - 30, (b[1] + b[3]) / 2 - 20) for b in boxes]
+    assert distances == sorted(distances)
+
+
+def test_regions_encoded_together_are_those_encoded_apart(default: Predictor, picture: NDArray[np.uint8]) -> None:
+    embedding = default.encode(picture)
+    boxes = [(0, 0, 80, 90), (10, 50, 160, 200), (0, 0, 80, 90), *((0, n, 40, n + 40) for n in range(9))]
+    shares: list[float] = []
+    together = default.encode_regions(embedding, picture, boxes, shares.append)
+    assert together.boxes == (*embedding.boxes, *dict.fromkeys(boxes))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    alone = default.encode(picture, region=boxes[1])
+    np.testing.assert_allclose(together.regions[2].features, alone.regions[0].features, atol=1e-4)
+    assert default.encode_regions(together, picture, boxes) is together
 
 
 def test_principal_components_are_those_of_numpy() -> None:

@@ -83,6 +83,11 @@ def find_similar(viewer: Viewer) -> None:
     _with_annotation(viewer, lambda controller: controller.views.find_similar())
 
 
+def accept(viewer: Viewer) -> None:
+    """Write the pending objects whose prompts are selected."""
+    _with_annotation(viewer, lambda controller: controller.views.accept())
+
+
 def show_embedding(viewer: Viewer) -> None:
     """Show what the encoder tells apart."""
     _with_annotation(viewer, lambda controller: controller.views.show_embedding())

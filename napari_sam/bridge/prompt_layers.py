@@ -138,6 +138,14 @@ class PromptLayers:
         rows = fresh_rows([PromptRow("point", np.array(at, float), {LABEL: 1}) for at in positions])
         return {row_id: row.owned_by((kind, row_id)) for row_id, row in rows.items()}
 
+    def selected_rows(self, rows: Rows) -> Rows:
+        """Return those of `rows` whose points or shapes are selected."""
+        chosen: Rows = {}
+        for layer, is_point in ((self.points, True), (self.shapes, False)):
+            own = [row_id for row_id, row in rows.items() if row.is_point == is_point]
+            chosen |= {own[index]: rows[own[index]] for index in sorted(layer.selected_data) if index < len(own)}
+        return chosen
+
     def _data_of(self, places: NDArray[np.floating], key: SliceKey, layer: Layer) -> NDArray[np.floating]:
         """Return `places` (n, 2) of the plane `key` in the data coordinates of a prompt layer (n, d)."""
         positions = np.tile([0.0 if at is None else float(at) for at in key.index], (len(places), 1))

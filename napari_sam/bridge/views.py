@@ -9,8 +9,9 @@ import numpy as np
 from napari.layers import Image
 
 from ..encoder_view import PlacedPicture, embedding_picture, encoder_picture
-from ..errors import ImageError, LabelsError
+from ..errors import ImageError, LabelsError, PromptError
 from ..likeness import Proposal, find_similar
+from ..pending import Answer
 from .image_source import placed_like
 
 if TYPE_CHECKING:
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from ..annotator import Annotator
+    from ..embedding import ImageEmbedding
     from ..planes import SliceKey
+    from ..predictor import Predictor
     from .prompt_layers import PromptLayers
+
+    Cancelled = Callable[[], bool]
 
 EMBEDDING = "embedding"
 INPUT = "encoder input"
@@ -56,12 +61,12 @@ class Views:
     def find_similar(self, object_id: int | None = None) -> None:
         """Propose objects like a committed one of the slice shown: a point each, pending until it is committed.
 
-        A proposal is refused by removing its point; a commit accepts those that are left.
+        A proposal is refused by removing its point; a commit accepts all that are left, `accept` some of them.
 
         Parameters
         ----------
         object_id
-            None takes the one that was committed last.
+            None takes the one that is selected in the list of objects, else the one that was committed last.
 
         Raises
         ------
@@ -71,37 +76,55 @@ class Views:
             The slice is not encoded yet.
         """
         ids = self._annotator.ids_shown()
-        wanted = self._committed if object_id is None else object_id
+        wanted = object_id or self._annotator.objects.selected or self._committed
         if ids is None or wanted is None or not (ids == wanted).any():
             what = "no object was committed yet" if wanted is None else f"object {wanted} has no pixel in this slice"
             raise LabelsError(f"{what}: outline one and commit it, then look for others like it")
         example, taken = ids == wanted, ids > 0
         key = self._key()
 
-        def take(found: list[Proposal]) -> None:
-            if key is None or not found:
-                return self._annotator.add_prompts({}, "Nothing else looks like it.")
-            rows = self._prompts.rows_at(np.array([each.point for each in found]), key, SIMILAR)
-            message = f"{len(rows)} more like it: remove the points that are wrong, then commit."
-            return self._annotator.add_prompts(rows, message)
+        def look(predictor: Predictor, embedding: ImageEmbedding, pixels: Any, cancelled: Cancelled) -> list[Proposal]:
+            return find_similar(predictor, embedding, pixels, example, taken, cancelled=cancelled)
 
-        self._annotator.look(
-            "Looking for more like it",
-            lambda predictor, embedding, _: find_similar(predictor, embedding, example, taken),
-            take,
-        )
+        self._annotator.look("Looking for more like it", look, partial(self._propose, key, example.shape))
+
+    def accept(self) -> None:
+        """Commit the objects of the selected points and shapes alone; `PromptError` if none of them is pending."""
+        selected = self._prompts.selected_rows(self._annotator.slices.rows)
+        owners = {row.owner for row in selected.values()} & self._annotator.slices.objects.keys()
+        if not owners:
+            raise PromptError("no pending object is selected: select its point, in the mode of the points layer for it")
+        self._annotator.commit_only(owners)
+
+    def _propose(self, key: SliceKey | None, shape: tuple[int, int], found: list[Proposal]) -> None:
+        """Make an object of every proposal, with the mask that was found."""
+        if key is None or not found:
+            return self._annotator.propose({}, {}, "Nothing else looks like it.")
+        rows = self._prompts.rows_at(np.array([each.point for each in found]), key, SIMILAR)
+        asked = self._prompts.view(rows, key, shape).objects
+        owners = [row.owner for row in rows.values()]
+        answers = {
+            owner: Answer(asked[owner].prompts, each.result, each.chosen)
+            for owner, each in zip(owners, found, strict=True)
+        }
+        message = f"{len(rows)} more like it: remove the points that are wrong, then commit."
+        return self._annotator.propose(rows, answers, message)
 
     def show_embedding(self) -> None:
         """Show the three principal components of the embedding in a layer; `ImageError` if there is none yet."""
         self._annotator.look(
             "Looking at the embedding",
-            lambda predictor, embedding, _: embedding_picture(predictor, embedding),
+            lambda predictor, embedding, *_: embedding_picture(predictor, embedding),
             partial(self._show, EMBEDDING, self._key()),
         )
 
     def show_encoder_input(self) -> None:
         """Show exactly what the encoder sees in a layer; `ImageError` if nothing is encoded yet."""
-        self._annotator.look("Looking at the encoder's input", encoder_picture, partial(self._show, INPUT, self._key()))
+        self._annotator.look(
+            "Looking at the encoder's input",
+            lambda predictor, embedding, pixels, _: encoder_picture(predictor, embedding, pixels),
+            partial(self._show, INPUT, self._key()),
+        )
 
     def _show(self, what: str, key: SliceKey | None, picture: PlacedPicture) -> None:
         """Put a picture over the image, in the place of an earlier one of its kind."""

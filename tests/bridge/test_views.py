@@ -14,7 +14,7 @@ import napari_sam
 from napari_sam.bridge import commands, keys
 from napari_sam.bridge.controller import Controller
 from napari_sam.bridge.registry import open_controllers
-from napari_sam.errors import ImageError, LabelsError
+from napari_sam.errors import ImageError, LabelsError, PromptError
 
 SHAPE = (120, 200)
 CENTRES = [(30, 40), (35, 130), (90, 60), (85, 160)]
@@ -69,6 +69,50 @@ def test_objects_like_the_last_one_are_proposed_and_accepted(viewer: ViewerModel
     assert ids[1] == 0
     assert len({ids[0], ids[2], ids[3]} - {0}) == 3  # each an object of its own
     assert len(annotator.points.data) == 0
+
+
+def test_proposals_are_accepted_one_by_one(viewer: ViewerModel) -> None:
+    annotator = annotated(viewer)
+    box(annotator, CENTRES[0])
+    annotator.commit()
+    annotator.views.find_similar()
+    annotator.wait(PATIENCE)
+    before = annotator.points.data.copy()
+    annotator.points.selected_data = {1}
+    commands.accept(viewer)
+    assert len(np.unique(annotator.labels.data)) == 3  # nothing, the first one, and the one accepted
+    np.testing.assert_array_equal(annotator.points.data, np.delete(before, 1, axis=0))
+    annotator.undo()
+    assert len(np.unique(annotator.labels.data)) == 2
+    annotator.redo()
+    annotator.points.selected_data = set()
+    with pytest.raises(PromptError, match="no pending object is selected"):
+        annotator.views.accept()
+    annotator.commit()
+    annotator.wait(PATIENCE)
+    assert len(np.unique(annotator.labels.data)) == 2 + len(before)
+
+
+def test_mask_of_a_proposal_is_there_at_once_and_can_be_corrected(viewer: ViewerModel) -> None:
+    annotator = annotated(viewer, scale=(2, 3), rotate=20)
+    own = viewer.add_points(np.zeros((0, 2)), scale=(0.7, 0.7), translate=(3, 4))  # prompts in a place of their own
+    annotator.close()
+    annotator = napari_sam.annotate(viewer, viewer.layers[0], device="cpu", points=own)
+    annotator.wait(PATIENCE)
+    box(annotator, CENTRES[0])
+    annotator.commit()
+    annotator.views.find_similar()
+    annotator.wait(PATIENCE)
+    count = len(own.data)
+    assert count >= 3
+    for place in own.data:
+        row, col = np.round(annotator.image_layer.world_to_data(own.data_to_world(place))).astype(int)
+        assert annotator.preview.data[row, col]
+    assert annotator.status.message.startswith(f"{count} more like it")
+    own.selected_data = {0}
+    own.remove_selected()
+    annotator.wait(PATIENCE)
+    assert len(annotator._annotator.pending_masks) == count - 1
 
 
 def test_proposals_are_one_step(viewer: ViewerModel) -> None:
