@@ -112,7 +112,7 @@ def test_mask_of_a_proposal_is_there_at_once_and_can_be_corrected(viewer: Viewer
     own.selected_data = {0}
     own.remove_selected()
     annotator.wait(PATIENCE)
-    assert len(annotator._annotator.pending_masks) == count - 1
+    assert len(annotator._annotator.slices.masks) == count - 1
 
 
 def test_proposals_are_one_step(viewer: ViewerModel) -> None:
