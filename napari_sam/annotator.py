@@ -17,11 +17,11 @@ from .events import AnnotatorEvents
 from .geometry import whole
 from .ledger import Ledger
 from .object_table import ObjectTable
-from .objects import Overlap, OverlapQuestion, Wanted
-from .pending import Answer, ImageSource, PendingObject, SliceState, Status
+from .objects import Mode, Overlap, OverlapQuestion, Wanted
+from .pending import PendingObject
 from .prompt_rows import PromptView, Rows, apply, changes
 from .recorder import Recorder
-from .reopening import Reopening, is_reopened, key_of
+from .reopening import Reopening, key_of
 from .slices import Slices
 from .telling import Telling
 from .worker import Mailbox, ModelChoice
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from .embedding import ImageEmbedding
     from .history import Change, History, LabelCanvas, Step
+    from .pending import Answer, ImageSource, SliceState, Status
     from .predictor import Predictor
 
 
@@ -147,8 +148,7 @@ class Annotator:
             self._drop(state, key)
         for key, wanted in view.objects.items():
             if (record := state.objects.get(key)) is None:
-                own_id = key[1] if is_reopened(key) else None
-                record = state.objects[key] = self._reopening.as_it_is(key) or PendingObject(object_id=own_id)
+                record = state.objects[key] = self._reopening.begin(key)
             record.rows = wanted.rows
             if record.ask(wanted.prompts):
                 self._telling.error = None
@@ -378,7 +378,8 @@ class Annotator:
         """Return what a commit of a pending object would write, None if it has no mask yet."""
         if record.object_id is None and record is self.slices.active_object:
             extended = self.objects.extends(slice_key)
-            return record.wanted(self.slices.rows, extended, is_whole=extended is not None)
+            is_whole = extended is not None and self.objects.mode is Mode.INSTANCE
+            return record.wanted(self.slices.rows, extended, is_whole=is_whole)
         return record.wanted(self.slices.rows, record.object_id, is_whole=record.object_id is not None)
 
     def _finish(self, state: SliceState, written: dict[Hashable, int]) -> None:
@@ -420,8 +421,8 @@ class Annotator:
         self.objects.on_step(kind, step)
         self.events.objects_changed.emit()
 
-    def _on_edited(self, changes: list[Change]) -> None:
-        """Others have changed pixels."""
+    def _on_edited(self, changes: list[Change] | None) -> None:
+        """Others have changed pixels; None if nobody can tell which."""
         self.journal.note_edits(changes)
         self.events.objects_changed.emit()
 

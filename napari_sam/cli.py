@@ -115,6 +115,8 @@ def replay(options: argparse.Namespace) -> None:
     if recorded.is_partial and options.labels is None:
         print("The labels held objects before: give them with --labels, to have slices that were not changed, too.")
     print(f"{len(objects)} objects, last changed {recorded.last_time}")
+    for weights, name in recorded.models.items():
+        print(f"outlined with {name}" + (f", weights {weights[:12]}" if weights else ""))
     print(f"labels:  {options.out}")
 
 

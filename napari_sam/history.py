@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
@@ -26,12 +27,12 @@ NO_BOX = (0, 0, 0, 0)
 class LabelCanvas(Protocol):
     """Where objects are written: the ids of one slice at a time, in the slice's (row, column).
 
-    `was_empty` tells whether nothing was in the labels when they were opened; `on_edited` is called after others than
-    us have changed pixels, with what they changed as far as it is known.
+    `was_empty` tells whether all that the labels hold is in the journal that is kept of them; `on_edited` is called
+    after others than us have changed pixels, with what they changed, None if nobody can tell.
     """
 
     was_empty: bool
-    on_edited: Callable[[list[Change]], None]
+    on_edited: Callable[[list[Change] | None], None]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -134,6 +135,45 @@ class Patch:
             return None
         canvas.write(self.key, self.box, where, new)
         return Change(self.key, self.box, where, new, old)
+
+
+class Writing:
+    """Patches that are being written together."""
+
+    def __init__(self, canvas: LabelCanvas) -> None:
+        self._canvas = canvas
+        self._turned: list[tuple[Patch, bool]] = []
+        self.changes: list[Change] = []
+
+    @property
+    def patches(self) -> list[Patch]:
+        """What was written, in this order."""
+        return [patch for patch, _ in self._turned]
+
+    def turn(self, patch: Patch, *, back: bool = False) -> None:
+        """Do or, `back`, undo a patch."""
+        self._turned.append((patch, back))
+        if (change := patch.turn(self._canvas, back=back)) is not None:
+            self.changes.append(change)
+
+    def take_back(self) -> None:
+        """Put all pixels back, those of a patch that failed half way, too."""
+        for patch, back in reversed(self._turned):
+            with suppress(Exception):  # of those who listen to the layer: the pixels are back by then
+                patch.turn(self._canvas, back=not back)
+
+
+@contextmanager
+def all_or_nothing(canvas: LabelCanvas) -> Iterator[Writing]:
+    """Make what is written inside one step of the layer's own history; if anything fails, nothing was written."""
+    writing = Writing(canvas)
+    try:
+        with canvas.one_step():
+            yield writing
+    except BaseException:
+        with suppress(Exception), canvas.one_step():
+            writing.take_back()
+        raise
 
 
 @dataclass(frozen=True, eq=False)

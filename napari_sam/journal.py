@@ -14,6 +14,8 @@ import re
 import secrets
 import sys
 import time
+import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -23,7 +25,7 @@ import platformdirs
 
 from .errors import JournalError
 from .export import Grid
-from .journal_format import Identified, ImageIdentity, Json, classes_of_json, painted, put_objects
+from .journal_format import Identified, ImageIdentity, Json, classes_of_json, largest_id, painted, put_objects
 from .objects import LabelledObject, Mode, ObjectClass, ObjectRecord, tabulate
 from .planes import Census
 
@@ -120,6 +122,11 @@ class Journal:
                 os.fsync(self._file.fileno())
             except (JournalError, OSError):
                 pass  # nothing that was committed is missing for it
+            self.release()
+
+    def release(self) -> None:
+        """Let the file go as it is: for others, the annotation was cut off."""
+        if self._file is not None:
             self._file.close()
             self._file = None
 
@@ -188,13 +195,44 @@ class Recorded:
 
     @property
     def is_partial(self) -> bool:
-        """Whether the labels held objects before, which are known only in slices that were changed."""
-        return not self.header["labels"]["was_empty"]
+        """Whether the labels held what was not journalled, which is known only in slices that were changed."""
+        return not self.header["labels"]["was_empty"] or any("base" in entry for entry in self.entries)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """The models that masks came from, as {weights: name}; weights are "" where no image was encoded."""
+        return {one["model"]["weights"]: one["model"]["name"] for one in self.entries if one["kind"] == "commit"}
+
+    @property
+    def last_weights(self) -> str:
+        """The weights that the last masks came from, "" if none did."""
+        return next(reversed(self.models), "")
+
+    def check(self) -> Recorded:
+        """Return it; raise `JournalError` if any of it is damaged, so that nothing is begun that cannot be ended."""
+        self.labels()
+        self.objects()
+        return self
+
+    def check_outline(self) -> Recorded:
+        """Return it; raise `JournalError` if that is damaged which can be told without looking at pixels."""
+        with self._telling_of_damage():
+            _ = self.image, self.shape, self.grid, self.mode, self.is_partial, self.models, self.last_time
+            self.classes()
+        return self
+
+    @contextmanager
+    def _telling_of_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (IndexError, KeyError, TypeError, ValueError, zlib.error) as error:
+            raise JournalError(f"the journal {self.path} is damaged: {type(error).__name__}, {error}") from error
 
     def paint(self, data: NDArray[np.integer], *, with_base: bool = True) -> NDArray[np.integer]:
         """Write all that was committed into `data` (of `shape`); return it, or a wider copy if an id does not fit."""
-        for entry in self.entries:
-            data = painted(entry, data, with_base=with_base)
+        with self._telling_of_damage():
+            for entry in self.entries:
+                data = painted(entry, data, with_base=with_base)
         return data
 
     def labels(self) -> NDArray[np.integer]:
@@ -204,8 +242,9 @@ class Recorded:
     def objects(self) -> dict[int, ObjectRecord]:
         """Rebuild what was known of the objects."""
         records: dict[int, ObjectRecord] = {}
-        for entry in self.entries:
-            put_objects(entry, records)
+        with self._telling_of_damage():
+            for entry in self.entries:
+                put_objects(entry, records)
         return records
 
     def table(self, labels: NDArray[np.integer]) -> list[LabelledObject]:
@@ -220,11 +259,8 @@ class Recorded:
 
     @property
     def largest_id(self) -> int:
-        """The largest id that was ever written, 0 if none was."""
-        pixels = (
-            one["id"] for entry in self.entries for change in entry.get("changes", ()) for one in change["pixels"]
-        )
-        return max(pixels, default=0)
+        """The largest id that was ever in the labels, 0 if none was."""
+        return max((largest_id(entry) for entry in self.entries), default=0)
 
     @property
     def has_commits(self) -> bool:
@@ -238,7 +274,7 @@ def read_journal(path: Path) -> Recorded:
     Raises
     ------
     JournalError
-        There is no such file, it is no journal, or a newer version of this package wrote it.
+        There is no such file, it is no journal, it is damaged, or a newer version of this package wrote it.
     """
     try:
         lines = list(_lines(path))
@@ -246,9 +282,9 @@ def read_journal(path: Path) -> Recorded:
         raise JournalError(f"cannot read the journal {path}: {error.strerror or error}") from error
     if not lines or lines[0].get("format") != FORMAT:
         raise JournalError(f"{path} is no journal of napari-sam-live")
-    if lines[0]["version"] > VERSION:
-        raise JournalError(f"{path} is a journal of version {lines[0]['version']}: update napari-sam-live to read it")
-    return Recorded(path, lines[0], tuple(lines[1:]))
+    if (version := lines[0].get("version", VERSION)) != VERSION:
+        raise JournalError(f"{path} is a journal of version {version}: update napari-sam-live to read it")
+    return Recorded(path, lines[0], tuple(lines[1:])).check_outline()
 
 
 def find_journals(folder: Path, image: Identified) -> list[Recorded]:

@@ -109,7 +109,7 @@ def packed(where: NDArray[np.bool_]) -> str:
 
 def unpacked(text: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Return the bool array of `shape` that `packed` made into text."""
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), np.uint8)
     return np.unpackbits(bits, count=shape[0] * shape[1]).astype(bool).reshape(shape)
 
 
@@ -137,14 +137,25 @@ def plane_as_json(key: SliceKey, plane: NDArray[np.integer]) -> Json:
     return {"slice": slice_as_json(key), "shape": list(plane.shape), "dtype": plane.dtype.str, "ids": content}
 
 
+def _plane_of_json(entry: Json) -> NDArray[np.integer]:
+    content = zlib.decompress(base64.b64decode(entry["ids"], validate=True))
+    ids: NDArray[Any] = np.frombuffer(content, np.dtype(entry["dtype"]))
+    return ids.reshape(entry["shape"])
+
+
+def largest_id(entry: Json) -> int:
+    """Return the largest id that a journal's entry writes, 0 if it writes none."""
+    ids = [pixels["id"] for change in entry.get("changes", ()) for pixels in change["pixels"]]
+    return max(ids + [int(_plane_of_json(base).max(initial=0)) for base in entry.get("base", ())], default=0)
+
+
 def painted(entry: Json, data: NDArray[np.integer], *, with_base: bool = True) -> NDArray[np.integer]:
     """Write the pixels of a journal's entry into `data`, and return it, or a wider copy if an id does not fit.
 
     `with_base` says whether to write what the labels held before the annotation began, too.
     """
     for base in entry.get("base", ()) if with_base else ():
-        dtype = np.dtype(base["dtype"])
-        ids = np.frombuffer(zlib.decompress(base64.b64decode(base["ids"])), dtype).reshape(base["shape"])
+        ids = _plane_of_json(base)
         data = _with_room(data, int(ids.max(initial=0)))
         slice_of_json(base["slice"]).plane_of(data)[...] = ids
     for change in entry.get("changes", ()):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .errors import LabelsError
-from .history import Change, History, LabelCanvas, Patch, Step
+from .history import Change, History, LabelCanvas, Patch, Step, all_or_nothing
 from .objects import (
     CLASS_COLOURS,
     LabelledObject,
@@ -107,28 +107,21 @@ class Ledger:
         are all prompts there are: the edits of those that were written are folded into this step.
         """
         written: dict[Hashable, int] = {}
-        done: list[tuple[Patch, Change | None]] = []
-        with self.canvas.one_step():
-            try:
-                for name, one in wanted.items():
-                    object_id = self._id_of(one) or self.canvas.next_id()
-                    if one.is_as_it_was:  # and what a brush did to it since stays, too
-                        written[name] = object_id
-                        continue
-                    patch = self._patch(key, object_id, one, overlap)
-                    if not patch.is_empty:
-                        done.append((patch, patch.turn(self.canvas)))
-                        written[name] = object_id
-            except LabelsError:
-                for patch, _ in reversed(done):
-                    patch.turn(self.canvas, back=True)
-                raise
+        with all_or_nothing(self.canvas) as writing:
+            for name, one in wanted.items():
+                object_id = self._id_of(one) or self.canvas.next_id()
+                if one.is_as_it_was:  # and what a brush did to it since stays, too
+                    written[name] = object_id
+                    continue
+                patch = self._patch(key, object_id, one, overlap)
+                if not patch.is_empty:
+                    writing.turn(patch)
+                    written[name] = object_id
         if written:
             self.history.fold(rows.keys() - {row_id for name in written for row_id in wanted[name].rows})
-        if done:
+        if writing.patches:
             records = self._records_with(key, {name: (object_id, wanted[name]) for name, object_id in written.items()})
-            step = Step("commit", {}, tuple(patch for patch, _ in done), records)
-            self._note(step, [change for _, change in done if change is not None])
+            self._note(Step("commit", {}, tuple(writing.patches), records), writing.changes)
         return written
 
     def _patch(self, key: Hashable, object_id: int, one: Wanted, overlap: Overlap) -> Patch:
@@ -220,18 +213,11 @@ class Ledger:
 
     def _turn(self, step: Step, *, back: bool) -> list[Change]:
         """Put pixels, records and classes as they were before or after a step; all or nothing."""
-        done: list[tuple[Patch, Change | None]] = []
-        with self.canvas.one_step():
-            try:
-                for patch in reversed(step.patches) if back else step.patches:
-                    change = patch.turn(self.canvas, back=back)
-                    done.append((patch, change))
-            except LabelsError:
-                for patch, _ in reversed(done):
-                    patch.turn(self.canvas, back=not back)
-                raise
+        with all_or_nothing(self.canvas) as writing:
+            for patch in reversed(step.patches) if back else step.patches:
+                writing.turn(patch, back=back)
         self._put(step, back=back)
-        return [change for _, change in done if change is not None]
+        return writing.changes
 
     def _put(self, step: Step, *, back: bool) -> None:
         for object_id, (before, after) in step.records.items():

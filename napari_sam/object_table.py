@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -139,9 +140,11 @@ class ObjectTable:
         Raises
         ------
         LabelsError
-            The name is empty or taken.
+            The name is empty or taken, or the colour is not written as "#rrggbb".
         """
         name = self._free_name(name)
+        if colour is not None:
+            _check_colour(colour)
         made = self._ledger.new_class(name, colour)
         self._ledger.set_classes((*self.classes, made), {})
         self._on_changed("")
@@ -160,8 +163,9 @@ class ObjectTable:
         self._on_changed("")
 
     def set_colour(self, name: str, colour: str) -> None:
-        """Give a class another colour, "#rrggbb"; `LabelsError` if there is no such class."""
+        """Give a class another colour, "#rrggbb"; `LabelsError` if it is none, or there is no such class."""
         former = self.class_named(name)
+        _check_colour(colour)
         if colour != former.colour:
             self._replace_class(former, replace(former, colour=colour), {})
             self._on_changed("")
@@ -242,3 +246,8 @@ class ObjectTable:
     def _replace_class(self, former: ObjectClass, new: ObjectClass | None, renamed: dict[str, str]) -> None:
         classes = tuple(new if one is former else one for one in self.classes)
         self._ledger.set_classes(tuple(one for one in classes if one is not None), renamed)
+
+
+def _check_colour(colour: str) -> None:
+    if not re.fullmatch("#[0-9a-fA-F]{6}", colour):
+        raise LabelsError(f"{colour!r} is no colour: write it as '#rrggbb', for example '#0072b2'")

@@ -122,7 +122,7 @@ class Census:
         if self._is_stale:
             self._counts, self._stale = {}, set(np.ndindex(data.shape[:-2]))
         for position in self._stale:
-            self._counts[position] = count(data[position])
+            self._counts[position] = count(np.asarray(data[position]))
         self._stale, self._is_stale = set(), False
         areas: dict[int, dict[Position, int]] = {}
         for position in sorted(self._counts):
@@ -134,8 +134,10 @@ class Census:
 
 def count(ids: NDArray[np.integer]) -> dict[int, int]:
     """Return how often each id above 0 occurs."""
-    if not ids.any():
+    inside = np.flatnonzero(ids.any(axis=tuple(range(1, ids.ndim))))
+    if not inside.size:
         return {}
+    ids = ids[inside[0] : inside[-1] + 1]
     ids = ids[ids > 0]
     if not ids.size:
         return {}

@@ -35,6 +35,7 @@ class Recorder:
         self._image, self._folder = image, None if image is None else folder
         self._journal: Journal | None = None
         self._known: set[Hashable] = set()
+        self._weights = ""
         self._has_warned = False
 
     def attach(self, ledger: Ledger, warn: Callable[[str], None], restored: Callable[[str], None]) -> None:
@@ -48,6 +49,8 @@ class Recorder:
 
     def turn_to(self, image: Identified) -> None:
         """Let the journal go, since the image has other pixels now; what comes next begins another one."""
+        if self._journal is not None:
+            self._ledger.canvas.was_empty = False  # of what the labels hold now, the next one is told first
         self.close()
         self._image = image
 
@@ -67,7 +70,7 @@ class Recorder:
         Raises
         ------
         JournalError
-            It is about another image, its labels have another shape, or it cannot be written any more.
+            It is about another image, its labels have another shape, it is damaged, or it cannot be written any more.
         LabelsError
             Objects were committed here already, or the labels have no room for its ids.
         """
@@ -81,11 +84,16 @@ class Recorder:
             )
         if recorded.shape != canvas.shape:
             raise JournalError(f"the journal's labels have shape {recorded.shape}, these have {canvas.shape}")
+        recorded.check()
         journal = Journal(recorded.path, recorded.header)
         journal.resume()
+        try:
+            canvas.restore(partial(recorded.paint, with_base=canvas.was_empty), recorded.largest_id)
+        except LabelsError:
+            journal.release()
+            raise
         self.close()
-        self._journal = journal
-        canvas.restore(partial(recorded.paint, with_base=canvas.was_empty), recorded.largest_id)
+        self._journal, self._weights = journal, recorded.last_weights
         ledger.restore(recorded.objects(), recorded.classes(), recorded.mode)
         self._restored(f"{len(ledger.objects())} objects are back, as they were at {recorded.last_time}.")
 
@@ -93,6 +101,9 @@ class Recorder:
 
     def note(self, kind: str, step: Step, changes: Sequence[Change], model: Json) -> None:
         """Note a step that was done, or turned round ("undo", "redo"), and the model that was in use."""
+        if self._weights and model["weights"] and model["weights"] != self._weights:
+            self._warn(f"The journal was written with other weights ({self._weights[:12]}); from now on it says which.")
+        self._weights = model["weights"] or self._weights
         entry: Json = {"kind": kind, "mode": self._ledger.mode.value, "model": model}
         if step.records:
             entry["objects"] = objects_as_json(step, back=kind == "undo")
@@ -100,16 +111,18 @@ class Recorder:
             entry["classes"] = classes_as_json(self._ledger.classes)
         self._append(entry, changes)
 
-    def note_edits(self, changes: Sequence[Change]) -> None:
-        """Note pixels that were changed by hand."""
-        if changes:
+    def note_edits(self, changes: Sequence[Change] | None) -> None:
+        """Note pixels that were changed by hand; None if nobody can tell which: planes are noted as they are used."""
+        if changes is None:
+            self._known.clear()
+        elif changes:
             self._append({"kind": "edit", "mode": self._ledger.mode.value}, changes)
 
     def close(self) -> None:
         """Let the journal go; what comes next begins another one. Safe to call again."""
         if self._journal is not None:
             self._journal.close()
-        self._journal, self._known = None, set()
+        self._journal, self._known, self._weights = None, set(), ""
 
     def _append(self, entry: Json, changes: Sequence[Change]) -> None:
         if self._journal is None and (self._folder is None or self._image is None):

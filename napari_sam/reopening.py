@@ -96,6 +96,14 @@ class Reopening:
         self._ledger.history.fold(self._slices.rows.keys() - gone)
         self._change_rows(dict.fromkeys(gone))
 
+    def begin(self, key: Hashable) -> PendingObject:
+        """Return what is to be pending under `key`: a committed object as it is now, or one that has no pixel here."""
+        try:
+            record = self.as_it_is(key)
+        except LabelsError:  # the image has another shape by now, as a commit will say
+            record = None
+        return record or PendingObject(object_id=key[1] if is_reopened(key) else None)
+
     def as_it_is(self, key: Hashable) -> PendingObject | None:
         """Return the committed object that `key` names, as it is in the slice shown, edits by hand included.
 

@@ -42,6 +42,7 @@ class FakePredictor:
         self.asked: list[Prompts] = []
         self.threads: set[int] = set()
         self.blocks = 0
+        self.weights = "fake"
 
     def encode(self, image: Any, limits: Any = None, progress: Any = None, cancelled: Any = None) -> ImageEmbedding:
         self.threads.add(threading.get_ident())
@@ -57,7 +58,7 @@ class FakePredictor:
         rule = resolve_rule(image, limits=limits)
         self.encoded.append(np.asarray(image[:, :]))
         frame = Frame(rule.shape, whole(rule.shape), 1024)
-        return ImageEmbedding(rule, (RegionEmbedding(frame, None),), "fake")
+        return ImageEmbedding(rule, (RegionEmbedding(frame, None),), self.weights)
 
     def refine(self, embedding: ImageEmbedding, image: Any, prompts: Prompts, **_: Any) -> ImageEmbedding:
         return embedding
@@ -100,7 +101,7 @@ class ArrayCanvas:
 
     def __init__(self, *shape: int) -> None:
         self.data = np.zeros(shape, np.uint16)
-        self.on_edited: Callable[[list[Change]], None] = lambda _changes: None
+        self.on_edited: Callable[[list[Change] | None], None] = lambda _changes: None
 
     @property
     def shape(self) -> tuple[int, ...]:

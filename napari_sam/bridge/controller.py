@@ -81,6 +81,7 @@ class Controller:
         journal: Path | None = None,
     ) -> None:
         self.viewer, self.image_layer = viewer, image
+        self._ndim = image.ndim
         self._ours: list[Layer] = []
         self._key: SliceKey | None = None
         self._quiet = False
@@ -95,7 +96,7 @@ class Controller:
         self.shapes = self._bound_or_new(shapes, new_shapes)
         self.points = self._bound_or_new(points, new_points)
         self._prompts = PromptLayers(self.points, self.shapes, image)
-        self._canvas = LayerCanvas(self.labels, is_ours=labels is None)
+        self._canvas = self._new_canvas(is_new=labels is None)
         self.mailbox = Mailbox()
         self._identity = identified(image)
         self._annotator = Annotator(choice, self._canvas, self.mailbox, Recorder(self._identity, journal))
@@ -107,7 +108,11 @@ class Controller:
         self._annotator.adopt(adopt(self._prompts.read({})))
         self._connect()
         self._take_down_bell = _hang_bell(self)
-        self._on_slice_changed()
+        try:
+            self._on_slice_changed()
+        except BaseException:  # say an array that cannot be sliced
+            self.close()
+            raise
 
     def __repr__(self) -> str:
         return f"<annotation of {self.image_layer.name!r} with {self.choice.model!r}: {self.status.phase.value}>"
@@ -284,7 +289,7 @@ class Controller:
             check_labels(labels, self.image_layer)
         self._canvas.release()
         self.labels = self._bound_or_new(labels, new_labels)
-        self._canvas = LayerCanvas(self.labels, is_ours=labels is None)
+        self._canvas = self._new_canvas(is_new=labels is None)
         self._annotator.set_canvas(self._canvas)
         if self.labels not in self.viewer.layers:
             self.viewer.layers.insert(self.viewer.layers.index(self.preview), self.labels)
@@ -331,6 +336,10 @@ class Controller:
         layer = make(self.image_layer)
         self._ours.append(layer)
         return layer
+
+    def _new_canvas(self, *, is_new: bool) -> LayerCanvas:
+        may_widen = self.labels in self._ours
+        return LayerCanvas(self.labels, self.image_layer, self.viewer.dims, is_new=is_new, may_widen=may_widen)
 
     def _add_layers(self) -> None:
         """Put those of the four layers that are not in the viewer yet on top, the points ready to be clicked."""
@@ -492,6 +501,10 @@ class Controller:
 
     def _on_image_replaced(self) -> None:
         """Forget what was made of pixels that the image no longer has."""
+        if self.image_layer.ndim != self._ndim:
+            show_warning(f"Image {self.image_layer.name!r} has other dimensions now: annotate it again.")
+            self.close()
+            return
         self._limits = shared_limits(self.image_layer)
         self._identity = identified(self.image_layer)
         self.journal.turn_to(self._identity)

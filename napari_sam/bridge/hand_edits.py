@@ -15,6 +15,7 @@ from ..planes import plane_at
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from napari.components import Dims
     from napari.layers import Labels
     from numpy.typing import NDArray
 
@@ -60,19 +61,31 @@ class HandEdits:
     """Tells what is changed in a labels layer by others than us.
 
     napari tells of what is painted, but not of what its own undo and redo change. It has one history for all, ours as
-    well, and the last step of it either still stands or does not: a look at one pixel shows that.
+    well, and the last step of it either still stands or does not: a look at one pixel shows that. Nor does it tell when
+    a script writes into the array itself; but then the script has to refresh the layer.
 
     Parameters
     ----------
     layer
         The layer.
+    dims
+        What the viewer shows of it: that another slice is shown refreshes the layer, too.
     on_edited
         Called after pixels have changed, with what changed; None if nobody can tell.
+    on_refreshed
+        Called after the layer was refreshed for no reason that is known: pixels may have changed.
     """
 
-    def __init__(self, layer: Labels, on_edited: Callable[[list[Change] | None], None]) -> None:
-        self._layer, self._on_edited = layer, on_edited
+    def __init__(
+        self,
+        layer: Labels,
+        dims: Dims,
+        on_edited: Callable[[list[Change] | None], None],
+        on_refreshed: Callable[[], None],
+    ) -> None:
+        self._layer, self._dims, self._on_edited, self._tell_refreshed = layer, dims, on_edited, on_refreshed
         self._is_ours = False
+        self._data, self._place = layer.data, self._shown_place()
         self._done: deque[Edit] = deque(maxlen=REMEMBERED)
         self._undone: list[Edit] = []
         for event, answer in self._connections():
@@ -108,21 +121,35 @@ class HandEdits:
             self._on_edited(changes)
 
     def _on_replaced(self) -> None:
+        self._data = self._layer.data
         self._done.clear()
         self._undone.clear()
         if not self._is_ours:
             self._on_edited(None)
 
     def _on_refreshed(self) -> None:
-        """Find out whether napari's own undo or redo came before."""
+        """Find out why: another array, another slice, napari's own undo or redo, or nobody knows."""
+        if self._layer.data is not self._data:
+            return  # which napari tells next
+        place, former = self._shown_place(), self._place
+        self._place = place
+        is_known = self._is_ours or place != former
         while self._done and self._holds(self._done[-1], self._done[-1].former):
             edit = self._done.pop()
             self._undone.append(edit)
             self._on_edited(edit.turned())
+            is_known = True
         while self._undone and self._holds(self._undone[-1], self._undone[-1].now):
             edit = self._undone.pop()
             self._done.append(edit)
             self._on_edited(edit.changes)
+            is_known = True
+        if not is_known:
+            self._tell_refreshed()
+
+    def _shown_place(self) -> tuple[Any, ...]:
+        dims = self._dims
+        return tuple(dims.point), tuple(dims.order), dims.ndisplay
 
     def _holds(self, edit: Edit, object_id: int) -> bool:
         return edit.place is not None and int(self._layer.data[edit.place]) == object_id

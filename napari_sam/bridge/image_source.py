@@ -36,8 +36,13 @@ class LazyPlane:
 
 
 def full_resolution(layer: Layer) -> Any:
-    """Return a layer's data, its finest level if it is a pyramid."""
-    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+    """Return a layer's data, its finest level if it is a pyramid; a numpy array where numpy does not know its type."""
+    data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+    try:
+        np.dtype(data.dtype)
+    except TypeError:
+        return np.asarray(data)
+    return data
 
 
 def shown_slice(layer: Layer, dims: Dims) -> SliceKey | None:

@@ -17,6 +17,7 @@ from .image_source import full_resolution, placed_like
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from napari.components import Dims
     from napari.layers import Image
     from numpy.typing import NDArray
 
@@ -26,16 +27,30 @@ if TYPE_CHECKING:
 
 
 class LayerCanvas:
-    """A labels layer as the place where objects are written."""
+    """A labels layer as the place where objects are written.
 
-    def __init__(self, layer: Labels, is_ours: bool) -> None:
-        self.layer = layer
-        self._is_ours = is_ours
-        self.was_empty = is_ours or not np.any(layer.data)
+    Parameters
+    ----------
+    layer
+        The layer.
+    image
+        The image whose objects they are; once it has another shape, nothing is read or written any more.
+    dims
+        What the viewer shows of it.
+    is_new
+        Whether nothing has been written into it yet.
+    may_widen
+        Whether it may be given another type when the ids need one.
+    """
+
+    def __init__(self, layer: Labels, image: Image, dims: Dims, *, is_new: bool, may_widen: bool) -> None:
+        self.layer, self._image = layer, image
+        self._may_widen = may_widen
+        self.was_empty = is_new or not np.any(layer.data)
         self._largest: int | None = None
-        self._census = Census(is_empty=is_ours)
-        self._edits = HandEdits(layer, self._on_edited)
-        self.on_edited: Callable[[list[Change]], None] = lambda _changes: None
+        self._census = Census(is_empty=is_new)
+        self._edits = HandEdits(layer, dims, self._on_edited, self._on_refreshed)
+        self.on_edited: Callable[[list[Change] | None], None] = lambda _changes: None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -63,23 +78,26 @@ class LayerCanvas:
     def read(self, key: SliceKey, box: Box) -> NDArray[np.integer]:
         """Return the ids inside a half-open box of a plane."""
         row0, col0, row1, col1 = box
-        ids = np.asarray(key.plane_of(self.layer.data)[row0:row1, col0:col1])
-        if ids.shape != (row1 - row0, col1 - col0):
+        if self.layer.data.shape != labels_shape(self._image):
             raise LabelsError(
                 f"labels layer {self.layer.name!r} no longer has the image's shape: choose another, or a new one"
             )
-        return ids
+        return np.asarray(key.plane_of(self.layer.data)[row0:row1, col0:col1])
 
     def write(self, key: SliceKey, box: Box, where: NDArray[np.bool_], ids: NDArray[np.integer]) -> None:
         """Give the pixels `where` inside a box of a plane the `ids` there, as an edit that napari can undo too."""
         new = ids[where]
         largest = int(new.max(initial=0))
+        _check_writable(self.layer)
         self._make_room(largest)
         rows, cols = np.nonzero(where)
         at = key.coordinates(rows + box[0], cols + box[1])
-        self._note(key, self.layer.data[at], new)
-        self.layer.data_setitem(at, largest if (new == largest).all() else new)
-        self._largest = None if self._largest is None else max(self._largest, largest)
+        former = self.layer.data[at]
+        try:
+            self.layer.data_setitem(at, largest if (new == largest).all() else new)
+        finally:  # whatever those do who listen to the layer
+            self._note(key, former, self.layer.data[at])
+            self._largest = None if self._largest is None else max(self._largest, largest)
 
     def areas(self) -> dict[int, dict[Position, int]]:
         """Return the number of pixels of each object in each plane of the last two axes where it has some."""
@@ -98,6 +116,7 @@ class LayerCanvas:
     def next_id(self) -> int:
         """Return one more than the largest id in the layer, or that was written into it."""
         if self._largest is None:
+            _check_writable(self.layer)
             self._largest = int(np.max(self.layer.data, initial=0))
         return self._largest + 1
 
@@ -114,13 +133,18 @@ class LayerCanvas:
     def _on_edited(self, changes: list[Change] | None) -> None:
         """Keep count of what others change."""
         if changes is None:
-            self._largest = None
-            self._census.forget()
+            self.was_empty = False
+            self._on_refreshed()
         for change in changes or ():
             ids = change.ids[change.where]
             self._note(change.key, change.former[change.where], ids)
             self._largest = None if self._largest is None else max(self._largest, int(ids.max()))
-        self.on_edited(changes or [])
+        self.on_edited(changes)
+
+    def _on_refreshed(self) -> None:
+        """Count anew when asked next: the array may have been changed behind the layer's back."""
+        self._largest = None
+        self._census.forget()
 
     def _note(self, key: SliceKey, lost: NDArray[np.integer], gained: NDArray[np.integer]) -> None:
         """Keep count of the objects' pixels."""
@@ -135,7 +159,7 @@ class LayerCanvas:
         limit = np.iinfo(self.layer.data.dtype).max
         if object_id <= limit:
             return
-        if not self._is_ours:
+        if not self._may_widen:
             raise LabelsError(
                 f"labels layer {self.layer.name!r} holds ids up to {limit}, the next object is {object_id}: convert it "
                 "to a wider type, for example `layer.data = layer.data.astype('uint32')`"
@@ -145,19 +169,21 @@ class LayerCanvas:
 
 def new_labels(image: Image) -> Labels:
     """Return an empty labels layer of the image's shape, in its place."""
-    shape = full_resolution(image).shape[: image.ndim]
-    return Labels(
-        np.zeros(shape, np.uint16), name=f"{image.name} objects", axis_labels=image.axis_labels, **placed_like(image)
-    )
+    data = np.zeros(labels_shape(image), np.uint16)
+    return Labels(data, name=f"{image.name} objects", axis_labels=image.axis_labels, **placed_like(image))
+
+
+def labels_shape(image: Image) -> tuple[int, ...]:
+    """Return the shape of labels for an image: its own, without channels."""
+    return tuple(full_resolution(image).shape[: image.ndim])
 
 
 def check_labels(layer: Any, image: Image) -> None:
     """Raise `LabelsError` unless masks of `image` can be written into `layer`."""
     if not isinstance(layer, Labels):
         raise LabelsError(f"{layer!r} is no labels layer: give one, or None for a new one")
-    shape = tuple(full_resolution(image).shape[: image.ndim])
-    if layer.multiscale or not isinstance(layer.data, np.ndarray):
-        raise LabelsError(f"labels layer {layer.name!r} is a pyramid or not in memory: give one with a numpy array")
+    shape = labels_shape(image)
+    _check_writable(layer)
     if layer.data.shape != shape:
         raise LabelsError(
             f"labels layer {layer.name!r} has shape {layer.data.shape}, image {image.name!r} has {shape}: give one "
@@ -168,4 +194,14 @@ def check_labels(layer: Any, image: Image) -> None:
         raise LabelsError(
             f"labels layer {layer.name!r} lies elsewhere than image {image.name!r}: give both the same scale "
             "and translate"
+        )
+
+
+def _check_writable(layer: Labels) -> None:
+    """Raise `LabelsError` unless pixels of `layer` can be changed where they are."""
+    if layer.multiscale or not isinstance(layer.data, np.ndarray):
+        raise LabelsError(f"labels layer {layer.name!r} is a pyramid or not in memory: give one with a numpy array")
+    if not layer.data.flags.writeable:
+        raise LabelsError(
+            f"the array of labels layer {layer.name!r} is read-only: give it a copy, `layer.data = layer.data.copy()`"
         )

@@ -130,7 +130,9 @@ def test_a_failed_export_leaves_the_former_file(
 # Replay
 
 
-def test_replay_rebuilds_labels_and_table(annotator: Controller, image_path: Path, tmp_path: Path) -> None:
+def test_replay_rebuilds_labels_and_table(
+    annotator: Controller, image_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     export_journal(annotator, tmp_path / "journal.jsonl")
     export_objects(annotator, tmp_path / "objects.csv")
     out, table = tmp_path / "labels.tif", tmp_path / "again.csv"
@@ -146,6 +148,7 @@ def test_replay_rebuilds_labels_and_table(annotator: Controller, image_path: Pat
     assert cli.main(["replay", *arguments]) == 0
     assert (tifffile.imread(out) == annotator.labels.data).all()
     assert table.read_text() == (tmp_path / "objects.csv").read_text()
+    assert "outlined with default, weights fake" in capsys.readouterr().out
 
 
 def test_replay_refuses_another_image(

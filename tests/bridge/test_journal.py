@@ -212,6 +212,27 @@ def test_what_bound_labels_held_is_rebuilt_too(viewers: list[ViewerModel], pixel
     assert not narrow.any()
 
 
+def test_a_journal_that_does_not_fit_stays_unfinished(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    first = annotate(viewers, pixels, folder, labels=np.full(SHAPE, 70000, np.int32))
+    put(first, 1, 20, 25, overlap="replace")
+    path = crash(first)
+    with pytest.raises(LabelsError, match="wider type"):
+        annotate(viewers, pixels, folder, labels=np.zeros(SHAPE, np.uint16), restore=True)
+    second = annotate(viewers, pixels, folder)
+    assert [one.path for one in second.journal.unfinished()] == [path]
+
+
+def test_what_bound_labels_held_finds_room(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    labels = np.zeros(SHAPE, np.int32)
+    labels[1, 20:22, 20:22], labels[1, 50:, 80:] = 5, 70000
+    first = annotate(viewers, pixels, folder, labels=labels)
+    first.reopen(5)
+    put(first, 1, 20, 20)
+    crash(first)
+    second = annotate(viewers, pixels, folder, restore=True)
+    assert (second.labels.data == first.labels.data).all()
+
+
 def test_restoring_over_commits_is_refused(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
     crash_of = annotate(viewers, pixels, folder)
     put(crash_of, 1, 20, 20)
@@ -246,6 +267,126 @@ def test_a_torn_last_line_is_ignored_and_gone_on_after(viewers: list[ViewerModel
     assert (second.labels.data == before).all()
     put(second, 1, 40, 60)
     assert (read_journal(path).labels() == second.labels.data).all()
+
+
+def test_a_journal_that_is_cut_anywhere_gives_what_was_whole(
+    viewers: list[ViewerModel], pixels: Any, folder: Path
+) -> None:
+    first = annotate(viewers, pixels, folder)
+    work(first)
+    path = crash(first)
+    content, known = path.read_bytes(), read_journal(path).entries
+    for end in range(0, len(content), 97):
+        path.write_bytes(content[:end])
+        lines = content[:end].count(b"\n")
+        if not lines:
+            with pytest.raises(JournalError, match="is no journal"):
+                read_journal(path)
+            continue
+        recorded = read_journal(path).check()
+        assert recorded.entries == known[: lines - 1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"shape":[4', '"shop":[4'),
+        ('"mask":"', '"mask":"!!'),
+        ('"pixels":[{"id"', '"pixels":[{"di"'),
+        ('"box":[', '"box":[1,'),
+        ('"kind":"point"', '"kin":"point"'),
+        ('"model":{', '"modell":{'),
+    ],
+)
+def test_a_damaged_journal_changes_nothing(
+    viewers: list[ViewerModel], pixels: Any, folder: Path, old: str, new: str
+) -> None:
+    first = annotate(viewers, pixels, folder)
+    put(first, 1, 20, 20)
+    put(first, 1, 40, 60)
+    path = crash(first)
+    content = path.read_text()
+    assert old in content
+    path.write_text(new.join(content.rsplit(old, 1)))
+    second = annotate(viewers, pixels, folder)
+    with pytest.raises(JournalError, match="damaged"):
+        second.journal.restore(read_journal(path))
+    assert not second.labels.data.any()
+    put(second, 1, 20, 20)
+    assert second.journal.path != path
+
+
+def test_two_viewers_on_one_image_keep_a_journal_each(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    both = [annotate(viewers, pixels, folder) for _ in range(2)]
+    for annotator, col in zip(both, (20, 60), strict=True):
+        put(annotator, 1, 20, col)
+    for annotator in both:
+        assert annotator.journal.path is not None
+        assert (read_journal(annotator.journal.path).labels() == annotator.labels.data).all()
+        annotator.close()
+    third = annotate(viewers, pixels, folder)
+    assert len(third.journal.earlier()) == 2
+
+
+def test_other_pixels_of_the_image_begin_another_journal(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    annotator = annotate(viewers, pixels, folder)
+    put(annotator, 1, 20, 20)
+    first = annotator.journal.path
+    annotator.image_layer.data = pixels + 1
+    put(annotator, 1, 40, 60)
+    assert annotator.journal.path != first
+    recorded = read_journal(annotator.journal.path)  # type: ignore[arg-type]
+    assert (recorded.labels() == annotator.labels.data).all()
+    assert recorded.is_partial
+
+
+def test_labels_that_were_replaced_are_rebuilt_where_work_went_on(
+    viewers: list[ViewerModel], pixels: Any, folder: Path
+) -> None:
+    annotator = annotate(viewers, pixels, folder)
+    put(annotator, 1, 20, 20)
+    data = annotator.labels.data.copy()
+    data[1, 50:] = 9
+    annotator.labels.data = data
+    put(annotator, 1, 40, 60)
+    recorded = read_journal(annotator.journal.path)  # type: ignore[arg-type]
+    assert (recorded.labels() == annotator.labels.data).all()
+
+
+def test_going_on_with_other_weights_is_said(
+    viewers: list[ViewerModel], pixels: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = annotate(viewers, pixels, folder)
+    put(first, 1, 20, 20)
+    crash(first)
+    second = annotate(viewers, pixels, folder, restore=True)
+    said: list[str] = []
+    second.events.warned.connect(said.append)
+    put(second, 1, 40, 60)
+    assert said == []
+    other = FakePredictor()
+    other.weights = "another"
+    monkeypatch.setattr(ModelChoice, "load", lambda *_: other)
+    second.set_model(ModelChoice("another"))
+    put(second, 1, 50, 10)
+    assert len(said) == 1
+    assert "other weights" in said[0]
+    assert read_journal(second.journal.path).models == {"fake": "default", "another": "another"}  # type: ignore[arg-type]
+
+
+def test_classes_are_steps_after_restoring_too(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
+    first = annotate(viewers, pixels, folder)
+    put(first, 1, 20, 20)
+    first.objects.set_class(1, "cell")
+    crash(first)
+    second = annotate(viewers, pixels, folder, restore=True)
+    assert not second.can_undo
+    second.objects.set_class(1, "gap")
+    second.undo()
+    assert second.objects[1].class_name == "cell"
+    second.redo()
+    path = crash(second)
+    assert annotate(viewers, pixels, folder, restore=path).objects[1].class_name == "gap"
 
 
 def test_a_journal_that_cannot_be_written_is_said_once(viewers: list[ViewerModel], pixels: Any, tmp_path: Path) -> None:

@@ -195,6 +195,17 @@ def test_reopening_twice_is_reopening_once(annotator: Controller) -> None:
     assert len(annotator.points.data) == 0
 
 
+def test_what_was_taken_back_before_a_commit_does_not_return(annotator: Controller) -> None:
+    put(annotator, 20, 20)
+    annotator.reopen(1)
+    annotator.points.add([(25, 25)])
+    annotator.undo()
+    annotator.commit()
+    annotator.redo()
+    assert len(annotator.points.data) == 0
+    assert not annotator.has_pending
+
+
 # Extension
 
 
@@ -258,12 +269,34 @@ def test_asking_writes_nothing_until_it_is_answered(annotator: Controller) -> No
         annotator.commit("never")
 
 
-def test_a_question_is_gone_when_the_prompts_change(annotator: Controller) -> None:
+def test_a_question_is_gone_when_what_it_is_about_changes(annotator: Controller) -> None:
     put(annotator, 20, 20)
     put(annotator, 20, 28, overlap="ask")
-    annotator.points.add([(20, 33)])
-    assert annotator.overlap_question is None
+    for change in (
+        lambda: annotator.points.add([(20, 33)]),
+        lambda: annotator.choose(0),
+        lambda: annotator.objects.set_class(1, "cell"),
+    ):
+        assert annotator.overlap_question is not None
+        change()
+        assert annotator.overlap_question is None
+        annotator.wait(PATIENCE)
+        annotator.commit("ask")
+
+
+def test_a_script_asks_and_answers_while_the_mask_is_on_its_way(
+    annotator: Controller, predictor: FakePredictor
+) -> None:
+    put(annotator, 20, 20)
+    predictor.may_decode.clear()
+    annotator.points.add([(20, 28)])
+    annotator.commit("ask")
+    predictor.may_decode.set()
     annotator.wait(PATIENCE)
+    assert annotator.overlap_question is not None
+    assert [one.id for one in annotator.objects] == [1]
+    annotator.commit("keep")
+    assert [one.id for one in annotator.objects] == [1, 2]
 
 
 # Classes
@@ -293,6 +326,14 @@ def test_classes_are_steps(annotator: Controller) -> None:
     assert annotator.objects[1].class_name == "nucleus"
 
 
+def test_colours_are_checked(annotator: Controller) -> None:
+    annotator.objects.add_class("cell", "#AA00ff")
+    for act in (lambda: annotator.objects.add_class("gap", "red"), lambda: annotator.objects.set_colour("cell", "#12")):
+        with pytest.raises(LabelsError, match="'#rrggbb'"):
+            act()
+    assert [(one.name, one.colour) for one in annotator.objects.classes] == [("cell", "#AA00ff")]
+
+
 def test_class_names_are_checked(annotator: Controller) -> None:
     annotator.objects.add_class("cell")
     for name, message in (("cell", "already"), ("  ", "needs a name")):
@@ -320,6 +361,16 @@ def test_semantic_labels_hold_values_of_classes(annotator: Controller) -> None:
     annotator.set_labels(None)
     annotator.objects.set_mode(Mode.INSTANCE)
     assert len(annotator.objects) == 0
+
+
+def test_a_selected_class_goes_on_beside_what_it_has(annotator: Controller) -> None:
+    annotator.objects.set_mode("semantic")
+    put(annotator, 20, 20)
+    annotator.objects.add_class("gap")
+    annotator.objects.current_class = "gap"
+    annotator.objects.select(1)
+    put(annotator, 20, 70)
+    assert [(one.id, one.area) for one in annotator.objects] == [(1, 2 * area(8))]
 
 
 def test_values_of_bound_labels_can_be_named(viewer: ViewerModel, predictor: FakePredictor) -> None:
