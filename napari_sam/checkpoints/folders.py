@@ -83,8 +83,11 @@ def parse_preprocessing(said: dict[str, Any], where: str, image_size: int) -> Pr
 
 
 def _three(value: Any, where: str) -> tuple[float, float, float]:
-    try:
-        red, green, blue = (float(each) for each in value)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{where} = {value!r} should be three numbers") from error
+    if not (isinstance(value, list) and len(value) == 3 and all(_is_number(each) for each in value)):
+        raise CheckpointError(f"{where} = {value!r} should be three numbers, for values of 0 to 1")
+    red, green, blue = map(float, value)
     return red, green, blue
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e6

@@ -10,9 +10,10 @@ import torch
 
 from ..errors import CheckpointError
 from ..models.prototypes import PrototypeSam
-from ..models.recognition import closest, compare, empty_sam
+from ..models.recognition import closest, compare, empty_sam, inferred_tiny_vit
 from ..models.specs import EMBEDDING_STRIDE, SPECS, SamSpec
 from ..models.state_dicts import unwrap, without_foreign_names
+from ..models.tiny_vit_files import empty_tiny_vit, is_tiny_vit, tiny_vit_state
 from ..models.vit_files import THEIRS, empty_vit, has_decoder, inferred_vit, is_plain_vit, plain_vit_state
 from . import registry
 from .download import Sums, fetch, sums_of
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ..geometry import Profile
     from ..models.recognition import Comparison
     from ..models.sam import Sam
-    from ..models.specs import PlainViTSpec
+    from ..models.specs import PlainViTSpec, TinyViTSpec
     from .registry import Entry
 
     Progress = Callable[[float], None]
@@ -48,14 +49,14 @@ LARGEST_GROWTH = 2.0
 class LoadedCheckpoint:
     """A network with its weights (float32, CPU, evaluation mode), and how to feed it.
 
-    `sam` is a Segment Anything model, or a plain ViT that answers prompts by likeness alone.
+    `sam` is a Segment Anything model, or an encoder without a decoder, which answers prompts by likeness alone.
 
     `fingerprint` is the SHA-256 of the file, in hexadecimal: two checkpoints with the same one are the same. `note`
     says what was taken for granted, or is empty.
     """
 
     sam: Sam | PrototypeSam
-    spec: SamSpec | PlainViTSpec
+    spec: SamSpec | PlainViTSpec | TinyViTSpec
     profile: Profile
     name: str
     fingerprint: str
@@ -146,6 +147,8 @@ def _load(source: _Source) -> LoadedCheckpoint:
         raise CheckpointError(f"{source.path} is not a Segment Anything checkpoint: {error}") from error
     if is_plain_vit(state):
         return _load_vit(source, state)
+    if is_tiny_vit(state):
+        return _load_tiny_vit(source, tiny_vit_state(state))
     state = without_foreign_names(state)
     said = source.entry.spec if source.entry is not None else metadata.get("spec")
     spec = _recognise(source.path, state, SPECS.get(said or ""))
@@ -177,6 +180,24 @@ def _load_vit(source: _Source, theirs: dict[str, Tensor]) -> LoadedCheckpoint:
     _check_size(profile, spec.patch_size, source)
     sam = PrototypeSam(vit, spec.patch_size).eval()
     return LoadedCheckpoint(sam, spec, profile, source.name, source.sums.sha256, _about(source), note)
+
+
+def _load_tiny_vit(source: _Source, state: dict[str, Tensor]) -> LoadedCheckpoint:
+    """Load a TinyViT classifier, whose embedding answers prompts by likeness."""
+    path = source.path
+    try:
+        spec = inferred_tiny_vit(state)
+        found = compare(state, spec)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a TinyViT that we know: {error}") from error
+    if not found.fits:
+        raise CheckpointError(f"{path} is no complete checkpoint; closest is a {spec.name}, with {found.describe()}")
+    encoder = empty_tiny_vit(spec)
+    encoder.load_state_dict(_checked(path, state, encoder.state_dict()), strict=True, assign=True)
+    profile = (source.profile or ProfileChoice(PROFILES["imagenet"])).at(spec.image_size)
+    _check_size(profile, encoder.stride, source)
+    sam = PrototypeSam(encoder, encoder.stride).eval()
+    return LoadedCheckpoint(sam, spec, profile, source.name, source.sums.sha256, _about(source))
 
 
 def _check_size(profile: Profile, stride: int, source: _Source) -> None:

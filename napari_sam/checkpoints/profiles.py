@@ -116,7 +116,7 @@ def parse_profile(table: Mapping[str, Any], where: str, name: str) -> ProfileCho
     """
     values = dict(table)
     base = values.pop("base", "sam")
-    if base not in PROFILES:
+    if not isinstance(base, str) or base not in PROFILES:
         raise CheckpointError(f"{where}: base = {base!r} is no profile, choose one of {', '.join(PROFILES)}")
     about = {each.name: values.pop(each.name) for each in fields(About) if each.name in values}
     unknown = values.keys() - {each.name for each in fields(Profile)}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 BAND_SIZE = 3 << 20
 """Numbers that a CPU computes at a time; measured from 2**18 to 2**24, best from 2**19 to 2**22."""
@@ -63,6 +65,67 @@ class MLP(nn.Module):
         for index, layer in enumerate(self.layers):
             x = layer(x) if index == 0 else layer(F.relu(x))
         return x
+
+
+class StochasticDepth(nn.Module):
+    """In training, leaves a branch out for a share of the samples, and makes up for it in the others."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    @staticmethod
+    def shares(last: float, depth: int) -> list[float]:
+        """Return the share of each of `depth` blocks, rising from none to that of the last."""
+        return [last * index / max(1, depth - 1) for index in range(depth)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, ...) to the same."""
+        if not self.is_active:
+            return x
+        kept = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.share
+        return x * kept / (1 - self.share)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether anything is left out at all."""
+        return self.training and self.share > 0
+
+    def instead(self, x: Tensor, joined: Tensor) -> Tensor:
+        """Do it to a branch that was added to its input `x` already."""
+        return x + self(joined - x) if self.is_active else joined
+
+
+def checkpointed(step: nn.Module, x: Tensor) -> Tensor:
+    """Run a block in training without keeping what its backward pass needs: that is computed again there."""
+
+    def contexts() -> tuple[nullcontext[None], _KeptStatistics]:
+        return nullcontext(), _KeptStatistics(step)
+
+    out: Tensor = checkpoint(step, x, use_reentrant=False, context_fn=contexts)
+    return out
+
+
+class _KeptStatistics:
+    """Within it, the batch norms of a block leave their running statistics alone: they have seen this batch before."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self._norms = [each for each in block.modules() if isinstance(each, nn.BatchNorm2d)]
+        self._before: list[tuple[float | None, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        self._before = [
+            (norm.momentum, None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone())
+            for norm in self._norms
+        ]
+        for norm in self._norms:
+            norm.momentum = 0.0
+
+    def __exit__(self, *_error: object) -> None:
+        for norm, (momentum, count) in zip(self._norms, self._before, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None and count is not None:
+                norm.num_batches_tracked.copy_(count)
 
 
 def neck(width: int, out: int) -> nn.Sequential:

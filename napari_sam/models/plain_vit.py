@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layers import StochasticDepth
+
 if TYPE_CHECKING:
     from .layers import BetweenBlocks
     from .specs import PlainViTSpec
@@ -75,21 +77,6 @@ class Gain(nn.Module):
         return x * self.gamma
 
 
-class StochasticDepth(nn.Module):
-    """In training, leaves a branch out for a share of the samples, and makes up for it in the others."""
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, ...) to the same."""
-        if not self.training or not self.share:
-            return x
-        kept = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.share
-        return x * kept / (1 - self.share)
-
-
 class PlainBlock(nn.Module):
     """Attention and MLP, each behind a norm and beside a residual connection."""
 
@@ -138,7 +125,7 @@ class PlainViT(nn.Module):
         else:
             self.row_embed, self.column_embed = (nn.Parameter(torch.zeros(1, grid, width)) for _ in range(2))
         self.drop = nn.Dropout(spec.dropout)
-        shares = [spec.stochastic_depth * index / max(1, spec.depth - 1) for index in range(spec.depth)]
+        shares = StochasticDepth.shares(spec.stochastic_depth, spec.depth)
         self.blocks = nn.ModuleList(PlainBlock(spec, share) for share in shares)
         if spec.pool == "class":
             self.norm = nn.LayerNorm(width, eps=spec.norm_eps)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from .sam import Sam, build_sam
 from .specs import SPECS, DecoderSpec, PlainViTSpec, SamSpec, TinyViTSpec, ViTSpec
+from .tiny_vit_files import empty_tiny_vit
 from .vit_files import empty_vit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     Shapes = dict[str, tuple[int, ...]]
+    Spec = SamSpec | PlainViTSpec | TinyViTSpec
 
 ENCODER = "image_encoder."
 DEEPEST, WIDEST, LARGEST_INPUT = 100, 8192, 8192
@@ -30,9 +33,13 @@ def empty_sam(spec: SamSpec) -> Sam:
 
 
 @lru_cache(maxsize=32)
-def layout(spec: SamSpec | PlainViTSpec) -> Shapes:
+def layout(spec: Spec) -> Shapes:
     """Return the keys and shapes of an architecture."""
-    empty = empty_vit(spec) if isinstance(spec, PlainViTSpec) else empty_sam(spec)
+    empty: nn.Module
+    if isinstance(spec, PlainViTSpec):
+        empty = empty_vit(spec)
+    else:
+        empty = empty_sam(spec) if isinstance(spec, SamSpec) else empty_tiny_vit(spec)
     return {key: tuple(value.shape) for key, value in empty.state_dict().items()}
 
 
@@ -40,7 +47,7 @@ def layout(spec: SamSpec | PlainViTSpec) -> Shapes:
 class Comparison:
     """How weights differ from an architecture; no difference at all is a fit."""
 
-    spec: SamSpec | PlainViTSpec
+    spec: Spec
     missing: tuple[str, ...]
     left_over: tuple[str, ...]
     wrong_shape: tuple[str, ...]
@@ -71,7 +78,7 @@ def _some(keys: tuple[str, ...], count: int = 3) -> str:
     return ", ".join(keys[:count]) + (", ..." if len(keys) > count else "")
 
 
-def compare(state: Mapping[str, Any], spec: SamSpec | PlainViTSpec) -> Comparison:
+def compare(state: Mapping[str, Any], spec: Spec) -> Comparison:
     """Compare weights (anything with a `shape`) with an architecture."""
     expected = layout(spec)
     found = {key: tuple(value.shape) for key, value in state.items()}
@@ -115,7 +122,7 @@ def inferred(state: Mapping[str, Any]) -> SamSpec | None:
 def _name(encoder: ViTSpec | TinyViTSpec) -> str:
     if isinstance(encoder, ViTSpec):
         return f"ViT of width {encoder.width}, depth {encoder.depth}, {encoder.image_size} px"
-    return f"TinyViT of widths {', '.join(map(str, encoder.widths))}"
+    return encoder.name
 
 
 def _vit(shapes: Shapes) -> ViTSpec:
@@ -139,6 +146,20 @@ def _vit(shapes: Shapes) -> ViTSpec:
     )
 
 
+def inferred_tiny_vit(state: Mapping[str, Any]) -> TinyViTSpec:
+    """Return the TinyViT that the shapes of weights under our keys say; `ValueError` if they say none.
+
+    Without a neck it is a classifier, which halves the grid once more, as shapes do not tell.
+    """
+    try:
+        found = _tiny_vit({f"{ENCODER}{key}": tuple(value.shape) for key, value in state.items()})
+        found = found if found.neck else replace(found, image_size=224, strides=(2, 2, 2))
+        layout(found)
+    except (LookupError, ZeroDivisionError, RuntimeError) as error:
+        raise ValueError(f"its weights are no complete TinyViT ({error})") from error
+    return found
+
+
 def _tiny_vit(shapes: Shapes) -> TinyViTSpec:
     stages = [f"{ENCODER}layers.{index}." for index in range(4)]
     widths = [shapes[f"{stages[0]}blocks.0.conv3.c.weight"][0]]
@@ -154,7 +175,7 @@ def _tiny_vit(shapes: Shapes) -> TinyViTSpec:
         windows=_four([windows[0], *windows]),
         mlp_ratio=shapes[f"{stages[1]}blocks.0.mlp.fc1.weight"][0] / widths[1],
         mbconv_ratio=shapes[f"{stages[0]}blocks.0.conv1.c.weight"][0] / widths[0],
-        neck=shapes[f"{ENCODER}neck.0.weight"][0],
+        neck=shapes.get(f"{ENCODER}neck.0.weight", (0,))[0],
         classes=shapes.get(f"{ENCODER}head.weight", (0,))[0],
         details=f"{ENCODER}details.quarter.weight" in shapes,
     )

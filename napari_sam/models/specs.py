@@ -35,9 +35,10 @@ class ViTSpec:
 class TinyViTSpec:
     """Sizes of the TinyViT image encoder: four stages, the first one convolutional.
 
-    `strides` are those of the three mergings between the stages; `classes` is the width of the classification head that
-    MobileSAM's file still carries (0: no such head). With `details`, fine features of the first two stages follow the
-    embedding's own channels, for the mask decoder's upscaling.
+    `strides` are those of the three mergings between the stages; `classes` is the width of the classification head,
+    which MobileSAM's file still carries (0: no such head); a classifier has no `neck` (0). With `details`, fine
+    features of the first two stages follow the embedding's own channels, for the mask decoder's upscaling.
+    `stochastic_depth` acts in training alone.
     """
 
     widths: tuple[int, int, int, int]
@@ -51,6 +52,12 @@ class TinyViTSpec:
     neck: int = 256
     classes: int = 0
     details: bool = False
+    stochastic_depth: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return f"TinyViT of widths {', '.join(map(str, self.widths))}"
 
 
 @dataclass(frozen=True)
@@ -187,3 +194,27 @@ _TABLE = (
 
 SPECS: dict[str, SamSpec] = {spec.name: spec for spec in _TABLE}
 """Every architecture by name."""
+
+
+def _tiny_vit_classifier(
+    widths: tuple[int, int, int, int], heads: tuple[int, int, int, int], stochastic_depth: float
+) -> TinyViTSpec:
+    return TinyViTSpec(
+        image_size=224,
+        widths=widths,
+        depths=(2, 2, 6, 2),
+        heads=heads,
+        windows=(7, 7, 14, 7),
+        strides=(2, 2, 2),
+        neck=0,
+        classes=1000,
+        stochastic_depth=stochastic_depth,
+    )
+
+
+TINY_VIT_CLASSIFIERS = {
+    "tiny_vit_5m": _tiny_vit_classifier((64, 128, 160, 320), (2, 4, 5, 10), 0.0),
+    "tiny_vit_11m": _tiny_vit_classifier((64, 128, 256, 448), (2, 4, 8, 14), 0.1),
+    "tiny_vit_21m": _tiny_vit_classifier((96, 192, 384, 576), (3, 6, 12, 18), 0.2),
+}
+"""The published classifiers of ImageNet's thousand classes, as they were trained."""

@@ -1,4 +1,4 @@
-"""The TinyViT image encoder of MobileSAM: a convolutional stem and stage, three stages of windowed attention, a neck.
+"""TinyViT, a classifier and MobileSAM's image encoder: a convolutional stem and stage, three of windowed attention.
 
 Between modules the features are (B, C, H, W) in channels-last memory, so that the attention's (B, H, W, C) is a view.
 """
@@ -11,7 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import BetweenBlocks, band_rows, in_bands, join_windows, neck, split_windows
+from .layers import (
+    BetweenBlocks,
+    StochasticDepth,
+    band_rows,
+    checkpointed,
+    in_bands,
+    join_windows,
+    neck,
+    split_windows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,12 +100,13 @@ class Stem(nn.Module):
 class MBConv(nn.Module):
     """An inverted bottleneck with a depthwise convolution; the activation follows the residual sum."""
 
-    def __init__(self, width: int, ratio: float) -> None:
+    def __init__(self, width: int, ratio: float, stochastic_depth: float = 0.0) -> None:
         super().__init__()
         hidden = int(width * ratio)
         self.conv1 = ConvNorm(width, hidden)
         self.conv2 = ConvNorm(hidden, hidden, 3, groups=hidden)
         self.conv3 = ConvNorm(hidden, width, gain=0.0)  # an untrained block passes its input on
+        self.skip = StochasticDepth(stochastic_depth)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
@@ -113,7 +123,7 @@ class MBConv(nn.Module):
 
     def _whole(self, x: Tensor) -> Tensor:
         inner = F.gelu(self.conv2(F.gelu(self.conv1(x))))
-        return F.gelu(x + self.conv3(inner))
+        return F.gelu(x + self.skip(self.conv3(inner)))
 
 
 class PatchMerging(nn.Module):
@@ -180,20 +190,22 @@ class NormedMLP(nn.Module):
 class TinyViTBlock(nn.Module):
     """Windowed attention, a depthwise convolution that joins the windows, an MLP."""
 
-    def __init__(self, width: int, heads: int, window: int, mlp_ratio: float) -> None:
+    def __init__(self, width: int, heads: int, window: int, mlp_ratio: float, stochastic_depth: float = 0.0) -> None:
         super().__init__()
         self.window = window
         self.attn = WindowAttention(width, heads, window)
         self.local_conv = ConvNorm(width, width, 3, groups=width)
         self.mlp = NormedMLP(width, int(width * mlp_ratio))
+        self.skip = StochasticDepth(stochastic_depth)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
         tokens = x.permute(0, 2, 3, 1)
         # A row of windows, and every token of the MLP, stands for itself.
-        tokens = in_bands(self._attend, tokens, self.attn.qkv.out_features, self.window)
-        mixed: Tensor = self.local_conv(tokens.permute(0, 3, 1, 2))
-        out = in_bands(self._feed_forward, mixed.permute(0, 2, 3, 1), self.mlp.fc1.out_features)
+        attended = in_bands(self._attend, tokens, self.attn.qkv.out_features, self.window)
+        tokens = self.skip.instead(tokens, attended)
+        mixed = self.local_conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        out = self.skip.instead(mixed, in_bands(self._feed_forward, mixed, self.mlp.fc1.out_features))
         return out.permute(0, 3, 1, 2)
 
     def _attend(self, tokens: Tensor) -> Tensor:
@@ -249,7 +261,12 @@ class Details(nn.Module):
 
 
 class TinyViT(nn.Module):
-    """Pixels to an image embedding, with TinyViT."""
+    """Pixels to an image embedding, or to class scores.
+
+    With `checkpointing`, training keeps no activations within blocks and computes them again.
+    """
+
+    checkpointing = False
 
     def __init__(self, spec: TinyViTSpec) -> None:
         super().__init__()
@@ -258,10 +275,10 @@ class TinyViT(nn.Module):
             self.stride *= stride
         self.patch_embed = Stem(spec.widths[0])
         self.layers = nn.ModuleList(_stage(spec, index) for index in range(len(spec.widths)))
-        if spec.classes:  # unused, but part of the published file
+        if spec.classes:  # of no use in MobileSAM, but part of its file
             self.norm_head = nn.LayerNorm(spec.widths[-1])
             self.head = nn.Linear(spec.widths[-1], spec.classes)
-        self.neck = neck(spec.widths[-1], spec.neck)
+        self.neck = neck(spec.widths[-1], spec.neck) if spec.neck else nn.Identity()
         self.details = Details(spec.widths[:2], spec.neck) if spec.details else None
         self.apply(_initialise)
 
@@ -286,7 +303,7 @@ class TinyViT(nn.Module):
         for index, step in enumerate(steps, start=1):
             if isinstance(step, PatchMerging):
                 before_merging.append(x)
-            x = step(x)
+            x = checkpointed(step, x) if self.checkpointing and self.training else step(x)
             if between_blocks is not None:
                 between_blocks(index / len(steps))
         embedding: Tensor = self.neck(x)
@@ -294,15 +311,24 @@ class TinyViT(nn.Module):
             return embedding
         return torch.cat([embedding, self.details(*before_merging[:2])], dim=1)
 
+    def classify(self, pixels: Tensor) -> Tensor:
+        """Return class scores (B, classes), not normalised; `ValueError` unless this is a classifier."""
+        if not isinstance(self.neck, nn.Identity) or not hasattr(self, "head"):
+            raise ValueError("this TinyViT is no classifier: its spec says a neck, or classes=0")
+        scores: Tensor = self.head(self.norm_head(self(pixels).mean((2, 3))))
+        return scores
+
 
 def _stage(spec: TinyViTSpec, index: int) -> Stage:
     """Return the stage `index`: bottlenecks in the first one, attention in the others."""
     width, depth, heads, window = (each[index] for each in (spec.widths, spec.depths, spec.heads, spec.windows))
+    before = sum(spec.depths[:index])
+    shares = StochasticDepth.shares(spec.stochastic_depth, sum(spec.depths))[before : before + depth]
     blocks: list[nn.Module]
     if index == 0:
-        blocks = [MBConv(width, spec.mbconv_ratio) for _ in range(depth)]
+        blocks = [MBConv(width, spec.mbconv_ratio, share) for share in shares]
     else:
-        blocks = [TinyViTBlock(width, heads, window, spec.mlp_ratio) for _ in range(depth)]
+        blocks = [TinyViTBlock(width, heads, window, spec.mlp_ratio, share) for share in shares]
     last = index + 1 == len(spec.widths)
     return Stage(blocks, None if last else PatchMerging(width, spec.widths[index + 1], spec.strides[index]))
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import BetweenBlocks, MLPBlock, RelativeAttention, in_bands, neck
+from .layers import BetweenBlocks, MLPBlock, RelativeAttention, checkpointed, in_bands, neck
 
 if TYPE_CHECKING:
     from .specs import ViTSpec
@@ -57,7 +57,12 @@ class Block(nn.Module):
 
 
 class ImageEncoderViT(nn.Module):
-    """Pixels to an image embedding, with a plain ViT."""
+    """Pixels to an image embedding, with a plain ViT.
+
+    With `checkpointing`, training keeps no activations within blocks and computes them again.
+    """
+
+    checkpointing = False
 
     def __init__(self, spec: ViTSpec) -> None:
         super().__init__()
@@ -88,7 +93,7 @@ class ImageEncoderViT(nn.Module):
         x = self.patch_embed(pixels)
         x = x + self._positions(x.shape[1], x.shape[2])
         for index, block in enumerate(self.blocks, start=1):
-            x = block(x)
+            x = checkpointed(block, x) if self.checkpointing and self.training else block(x)
             if between_blocks is not None:
                 between_blocks(index / len(self.blocks))
         embedding: Tensor = self.neck(x.permute(0, 3, 1, 2))

@@ -94,14 +94,16 @@ def _inferred(shapes: Shapes, config: Mapping[str, Any], *, hugging_face: bool) 
     in_places = "pos_embed" in shapes
     grid = round((shapes["pos_embed"][1] - 1) ** 0.5) if in_places else shapes["row_embed"][1]
     depth = len({found.group(1) for key in shapes if (found := re.match(r"blocks\.(\d{1,6})\.", key))})
-    heads = int(config.get("num_attention_heads") or max(1, width // HEAD_CHANNELS))
+    heads = config.get("num_attention_heads") or max(1, width // HEAD_CHANNELS)
     if not (0 < depth <= DEEPEST and width <= WIDEST and 0 < grid * patch <= LARGEST_INPUT):
         raise ValueError(f"no plain ViT is {width} wide, {depth} deep and sees {grid * patch} px")
-    if heads < 1 or width % heads:
-        raise ValueError(f"{heads} heads do not divide its width {width}")
+    if type(heads) is not int or heads < 1 or width % heads:
+        raise ValueError(f"{heads!r} heads do not divide its width {width}")
     if config.get("hidden_act", "gelu") != "gelu":
         raise ValueError(f"its activation is {config['hidden_act']!r}, which we do not have")
     eps = config.get("layer_norm_eps", HUGGING_FACE_EPS if hugging_face else 1e-6)
+    if type(eps) is not float or not 0 < eps < 1:
+        raise ValueError(f"its layer_norm_eps is {eps!r}, which should be a small number above 0")
     return PlainViTSpec(
         width=width,
         depth=depth,
@@ -115,7 +117,7 @@ def _inferred(shapes: Shapes, config: Mapping[str, Any], *, hugging_face: bool) 
         classes=shapes.get("head.weight", (0,))[0],
         pooler="pooler.dense.weight" in shapes,
         layer_scale="blocks.0.ls1.gamma" in shapes,
-        norm_eps=float(eps),
+        norm_eps=eps,
     )
 
 

@@ -29,6 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--minutes", type=float, default=60.0, help="wall time of the whole run (default: %(default)g)")
     add("--steps", type=int, help="this many steps instead")
     add("--learning-rate", type=float, default=6e-4, help="at its highest (default: %(default)g)")
+    add("--layer-decay", type=float, default=1.0, help="rate of a block over the next one's (default: %(default)g)")
+    add("--checkpointing", action="store_true", help="less memory, more time: for large encoders")
     add("--drawn", type=float, default=0.5, help="share of made pictures beside your own (default: %(default)g)")
     add("--images", type=int, default=8, help="images in a batch (default: %(default)s)")
     add("--threads", type=int, default=0, help="CPU threads (default: as torch chooses)")

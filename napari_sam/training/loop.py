@@ -21,6 +21,7 @@ from napari_sam.training.dataset import Batch, Batches, Trainset
 from napari_sam.training.dense import DenseHead, dense_loss
 from napari_sam.training.evaluate import evaluate
 from napari_sam.training.export import start_from
+from napari_sam.training.optimizer import make_optimizer, set_rate
 from napari_sam.training.pixels import normalised
 from napari_sam.training.rounds import Pace, mixed_precision, random_course, train_rounds
 from napari_sam.training.team import Team, run_together
@@ -72,10 +73,11 @@ class _Run:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.networks = Networks(plan.spec).to(self.device).train()
         self.networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as documented
+        self.networks.sam.image_encoder.checkpointing = plan.checkpointing
         if plan.weights is not None:
             start_from(plan.weights, self.networks)
         self.average = Average(self.networks.sam, plan.decay)
-        self.optimizer = _optimizer(self.networks)
+        self.optimizer = make_optimizer(self.networks, plan.layer_decay)
         self.state = RunState()
         if plan.resume and (plan.out / FILE).exists():
             self.state = load_run(plan.out, self.networks, self.average, self.optimizer)
@@ -157,8 +159,7 @@ class _Run:
             rate = self.plan.learning_rate * risen * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
         else:
             rate = self.plan.warm_up_rate * min(1.0, (self.state.step + 1) / self.plan.rises())
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
 
     def _seed_of(self, index: int) -> int:
         return int(np.random.SeedSequence([self.plan.seed, index, 2, self.team.rank]).generate_state(1)[0])
@@ -190,14 +191,6 @@ class _Run:
         sam = build_sam(SPECS[self.plan.spec]).to(self.device)
         sam.load_state_dict(self.average.state)
         self._log(**evaluate(sam, self.trainset))
-
-
-def _optimizer(networks: nn.Module) -> torch.optim.AdamW:
-    """AdamW that decays matrices and kernels only."""
-    weights = [p for p in networks.parameters() if p.ndim > 1]
-    others = [p for p in networks.parameters() if p.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), fused=True)
 
 
 def _sharpness(progress: float) -> float:

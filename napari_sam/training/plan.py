@@ -33,6 +33,10 @@ class TrainingPlan:
         Images in a batch, and objects in each at most.
     drawn
         Share of made pictures (drawn, collages) beside real ones as they are.
+    layer_decay
+        Learning rate of each block of the encoder, over that of the next one: below 1, the first ones change least.
+    checkpointing
+        Keep no activations within the encoder's blocks, and compute them again: less memory, a third more time.
     warm_up
         Share of the run in which the encoder learns the dense task alone.
     best_after
@@ -59,6 +63,8 @@ class TrainingPlan:
     drawn: float = 0.5
     learning_rate: float = 6e-4
     warm_up_rate: float = 1e-3
+    layer_decay: float = 1.0
+    checkpointing: bool = False
     warm_up: float = 0.1
     best_after: int = 800
     decay: float = 0.999

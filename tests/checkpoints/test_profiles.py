@@ -139,6 +139,7 @@ def test_profile_may_choose_another_input_size(file: Path, tmp_path: Path) -> No
         ("image_size = true", "image_size"),
         ("colour = 1", "'colour' is no part of a profile: use base, name"),
         ('base = "cellpose"', "base = 'cellpose' is no profile, choose one of sam"),
+        ("base = []", "base = .* is no profile"),
         ("licence = 3", "licence = 3 should be a text"),
         ("mean = [", "not a TOML file"),
     ],

@@ -11,23 +11,32 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from parity import state_of_shapes
 from safetensors.torch import save, save_file
 from toys import toy_state
 
+from napari_sam import Predictor, Prompts
 from napari_sam.checkpoints import load_sam
 from napari_sam.errors import CheckpointError
+from napari_sam.geometry import Profile
+from napari_sam.models.recognition import layout
+from napari_sam.models.specs import PlainViTSpec
 
 EXAMPLES = int(os.environ.get("NAPARI_SAM_FUZZ", "40"))
 """How many broken files each fuzz test tries; a nightly run may take more."""
 FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 HUGE = 10**11
+LARGEST_TRIED = 512
+"""Input sides of networks that are run, in pixels."""
 
 
 class Call:
@@ -149,8 +158,12 @@ def test_forged_safetensors_are_refused(tmp_path: Path, content: bytes) -> None:
 BOMBS = """
 import resource, sys
 import torch, torch.nn.functional
+from napari_sam import Predictor, Prompts
 from napari_sam.checkpoints import load_sam
 from napari_sam.errors import CheckpointError
+from napari_sam.geometry import Profile
+from napari_sam.models.recognition import layout
+from napari_sam.models.specs import PlainViTSpec
 load_sam()  # what reading costs at all
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
@@ -234,7 +247,12 @@ def whole_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         "zip": saved(toy_state(), folder / "new.pth").read_bytes(),
         "pickle": saved({"model": toy_state()}, folder / "old.pth", new=False).read_bytes(),
         "safetensors": save(toy_state(), {"spec": "toy_tiny_vit"}),
+        "plain": save(plain_state()),
     }
+
+
+def plain_state() -> dict[str, torch.Tensor]:
+    return state_of_shapes(layout(PlainViTSpec(width=16, depth=1, heads=2, image_size=32, patch_size=8)))
 
 
 @pytest.fixture(scope="module")
@@ -242,19 +260,22 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz") / "file.bin"
 
 
-def is_loaded_or_refused(path: Path, content: bytes) -> bool:
-    """Whether a file is loaded whole, else refused; anything else is an error of its own."""
-    path.write_bytes(content)
+def is_loaded_or_refused(path: Path, **options: Any) -> bool:
+    """Whether a checkpoint is loaded whole and answers a prompt, else refused; anything else is an error of its own."""
     try:
-        loaded = load_sam(path)
+        loaded = load_sam(path, **options)
     except CheckpointError:
         return False
     assert all(value.isfinite().all() for value in loaded.sam.state_dict().values())
     assert not any(value.is_meta for value in loaded.sam.state_dict().values())
+    if loaded.profile.image_size <= LARGEST_TRIED:
+        predictor = Predictor(loaded, torch.device("cpu"), torch.float32)
+        result = predictor.decode(predictor.encode(np.zeros((9, 8), np.uint8)), Prompts(points=[(4, 4)]))
+        assert result.logits.ndim == 3
     return True
 
 
-KINDS = st.sampled_from(["zip", "pickle", "safetensors"])
+KINDS = st.sampled_from(["zip", "pickle", "safetensors", "plain"])
 
 
 @FUZZ
@@ -263,7 +284,8 @@ KINDS = st.sampled_from(["zip", "pickle", "safetensors"])
 @example(kind="pickle", share=0.0)
 def test_fuzz_truncated_at_any_byte(whole_files: dict[str, bytes], scratch: Path, kind: str, share: float) -> None:
     content = whole_files[kind]
-    assert not is_loaded_or_refused(scratch, content[: int(share * len(content))])
+    scratch.write_bytes(content[: int(share * len(content))])
+    assert not is_loaded_or_refused(scratch)
 
 
 EDIT = st.tuples(
@@ -288,7 +310,8 @@ def test_fuzz_edited(
             content[at:at] = junk
         else:
             content[at:at] = content[max(0, at - length) : at]
-    is_loaded_or_refused(scratch, bytes(content))
+    scratch.write_bytes(content)
+    is_loaded_or_refused(scratch)
 
 
 @FUZZ
@@ -296,7 +319,8 @@ def test_fuzz_edited(
     content=st.binary(max_size=400), start=st.sampled_from([b"", b"\x80\x02", b"PK\x03\x04", b"\x10" + bytes(7) + b"{"])
 )
 def test_fuzz_random_bytes(scratch: Path, content: bytes, start: bytes) -> None:
-    assert not is_loaded_or_refused(scratch, start + content)
+    scratch.write_bytes(start + content)
+    assert not is_loaded_or_refused(scratch)
 
 
 NAMES = st.sampled_from(["model", "state_dict", "average", "sam.", "image_encoder.blocks.0.norm1.weight", "x", ""])
@@ -313,19 +337,56 @@ NESTED = st.recursive(LEAVES, lambda inner: st.one_of(st.dictionaries(NAMES, inn
 @FUZZ
 @given(content=NESTED, new=st.booleans())
 def test_fuzz_other_contents(scratch: Path, content: Any, new: bool) -> None:
-    saved(content, scratch, new=new)
-    assert not is_loaded_or_refused(scratch, scratch.read_bytes())
+    assert not is_loaded_or_refused(saved(content, scratch, new=new))
 
 
 @FUZZ
 @given(
-    name=st.sampled_from(["toy_vit", "toy_tiny_vit"]),
+    name=st.sampled_from(["toy_vit", "toy_tiny_vit", "plain"]),
     keys=st.lists(st.integers(0, 10**6), min_size=1, max_size=4),
     shape=st.lists(st.sampled_from([0, 1, 2, 3, 8, 16, 32]), max_size=4),
 )
 def test_fuzz_other_shapes(scratch: Path, name: str, keys: list[int], shape: list[int]) -> None:
     """Shapes say the architecture: those of no network may not end in one that fails later."""
-    state = dict(toy_state(name))
+    state = plain_state() if name == "plain" else dict(toy_state(name))
     for key in keys:
         state[list(state)[key % len(state)]] = torch.zeros(shape)
-    is_loaded_or_refused(scratch, save(state))
+    scratch.write_bytes(save(state))
+    is_loaded_or_refused(scratch)
+
+
+NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([0, 1, 2, 8, 16, 0.5]))
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, st.text(max_size=5), st.sampled_from(["gelu", "sam", "minmax"])),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=3), inner, max_size=2)),
+)
+CONFIG_KEYS = st.sampled_from(["num_attention_heads", "hidden_act", "layer_norm_eps", "image_size", "model_type"])
+PREPROCESSING_KEYS = st.sampled_from(["image_mean", "image_std", "resample", "size"])
+
+
+@FUZZ
+@given(config=st.dictionaries(CONFIG_KEYS, VALUES), preprocessing=st.dictionaries(PREPROCESSING_KEYS, VALUES))
+@example(config={"layer_norm_eps": float("nan")}, preprocessing={})
+@example(config={"num_attention_heads": float("inf")}, preprocessing={})
+@example(config={}, preprocessing={"image_mean": [0.5, float("nan"), 0.5], "image_std": [0.5] * 3})
+def test_fuzz_what_lies_beside(scratch: Path, config: dict[str, Any], preprocessing: dict[str, Any]) -> None:
+    folder = scratch.with_name("folder")
+    folder.mkdir(exist_ok=True)
+    save_file(plain_state(), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))
+    is_loaded_or_refused(folder)
+
+
+PROFILE_KEYS = st.sampled_from([each.name for each in fields(Profile)] + ["base", "licence", "nonsense"])
+
+
+@FUZZ
+@given(table=st.dictionaries(PROFILE_KEYS, VALUES, max_size=4), plain=st.booleans())
+def test_fuzz_profiles(scratch: Path, table: dict[str, Any], plain: bool) -> None:
+    path = scratch.with_name("weights.safetensors")
+    save_file(plain_state() if plain else toy_state(), path)
+    profile = scratch.with_name("profile.toml")
+    # A value is the same in JSON and TOML, most of the time.
+    profile.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()))
+    is_loaded_or_refused(path, profile=profile)

@@ -228,6 +228,8 @@ def test_plain_vit_without_a_word_is_fed_as_the_first_ones(tmp_path: Path) -> No
         ("[]", "holds list instead of an object"),
         ("{", "cannot be read"),
         ('{"num_attention_heads": "many"}', "not a plain ViT"),
+        ('{"num_attention_heads": Infinity}', "inf heads do not divide its width 48"),
+        ('{"layer_norm_eps": NaN}', "layer_norm_eps is nan"),
     ],
 )
 def test_mistakes_in_the_folder_are_named(tmp_path: Path, config: str, says: str) -> None:
