@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +25,23 @@ from napari_sam.models.vit import ImageEncoderViT
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def published() -> Any:
+@pytest.fixture(scope="module", autouse=True)
+def _folder() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
-        import published
+        yield
+    for name in ("published", "table"):
+        sys.modules.pop(name, None)
 
-        yield published
-        sys.modules.pop("published")
+
+@pytest.fixture(scope="module")
+def published() -> Any:
+    return importlib.import_module("published")
+
+
+@pytest.fixture(scope="module")
+def table() -> Any:
+    return importlib.import_module("table")
 
 
 def filled(name: str) -> Sam:
@@ -83,3 +96,35 @@ def test_plain_masks_are_ours(published: Any) -> None:
     full = published.masks(logits, frame.resized, shape, 64)[0].numpy()
     for ours, theirs in zip(logits[0].numpy(), full, strict=True):
         np.testing.assert_array_equal(np.asarray(Mask(ours, frame)), theirs)
+
+
+def test_a_row_says_whether_its_bar_is_held(table: Any) -> None:
+    assert "held" in str(table.Row("speed", 2.0, bar=1.5))
+    assert "MISSED" in str(table.Row("speed", 1.4, bar=1.5))
+    assert "MISSED" in str(table.Row("memory", 1.4, " GB", 1, at_least=False))
+    assert not {"held", "MISSED"} & set(str(table.Row("speed", 1.4)).split())
+
+
+def test_what_is_compared_runs_in_turns_and_the_fastest_counts(table: Any) -> None:
+    log: list[str] = []
+    seconds = table.in_turns({"a": lambda: log.append("a"), "b": lambda: log.append("b")}, 2)
+    assert log == ["a", "b"] * 3  # the first time to warm up
+    assert all(0 <= value < 1 for value in seconds.values())
+
+
+def test_operations_are_those_of_the_published_encoder(table: Any) -> None:
+    assert table.operations("vit_t") == pytest.approx(77.5e9, rel=0.01)
+
+
+def test_encoders_are_measured(table: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table.torch, "randn", lambda *shape, **options: torch.ones(tuple(min(n, 64) for n in shape)))
+    rows = list(table.encoder("toy_vit", table.CPU, torch.float32))
+    assert [row.figure > 0 for row in rows] == [True, True]
+
+
+def test_peak_memory_is_that_of_a_process_of_its_own(table: Any) -> None:
+    said = subprocess.run(
+        [sys.executable, table.__file__, "--peak", "toy_vit"], capture_output=True, check=True, text=True
+    )
+    figures = json.loads(said.stdout)
+    assert 0 < figures["weights"] < figures["before"] <= figures["peak"]

@@ -16,8 +16,11 @@ from toys import CROP_SIDES, make_predictor, picture, toy_state
 import napari_sam
 from napari_sam import Cancelled, DeviceError, ImageError, MaskResult, Predictor, PromptError, Prompts
 from napari_sam.answers import CONTRADICTION_PENALTY, CUT_OFF_PENALTY
+from napari_sam.checkpoints import load_sam
 from napari_sam.masks import CERTAIN
+from napari_sam.models import placement
 from napari_sam.predictor import PROMPTS_PER_PASS
+from napari_sam.training.synthetic import draw
 
 SHAPE = (90, 130)
 LEFT, RIGHT = (0, 0, 90, 70), (20, 60, 80, 130)
@@ -132,6 +135,51 @@ def test_auto_is_float32_on_the_cpu(tmp_path: Path) -> None:
     assert (predictor.device.type, predictor.dtype) == ("cpu", torch.float32)
     assert "cpu" in repr(predictor)
     assert "float32" in repr(predictor)
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+@pytest.mark.parametrize("quickest", [torch.float32, torch.bfloat16])
+def test_auto_is_what_was_measured_for_large_models_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_large: bool, quickest: torch.dtype
+) -> None:
+    torch.save(toy_state(), tmp_path / "small.pth")
+    monkeypatch.setattr("napari_sam.predictor.quickest_on_cpu", lambda: quickest)
+    monkeypatch.setattr(placement, "LARGE", 10 if is_large else 10**9)
+    predictor = napari_sam.load_predictor(tmp_path / "small.pth", device="cpu")
+    assert predictor.dtype == (quickest if is_large else torch.float32)
+    asked = napari_sam.load_predictor(tmp_path / "small.pth", device="cpu", precision="float32")
+    assert asked.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("exact", "rough"), [(1.0, 6.0), (1.0, 0.9), (1.0, 0.5)])
+def test_bfloat16_is_chosen_where_products_are_much_quicker_in_it(
+    monkeypatch: pytest.MonkeyPatch, exact: float, rough: float
+) -> None:
+    monkeypatch.setattr(placement, "_seconds_of_a_product", {torch.float32: exact, torch.bfloat16: rough}.get)
+    placement.quickest_on_cpu.cache_clear()
+    assert placement.quickest_on_cpu() == (torch.bfloat16 if rough == 0.5 else torch.float32)
+    placement.quickest_on_cpu.cache_clear()
+
+
+@pytest.mark.parametrize(("family", "seed"), [("nuclei", 0), ("disks", 11)])
+def test_half_precision_gives_the_masks_of_float32_with_the_default_model(family: str, seed: int) -> None:
+    drawing = draw(seed, family)
+    ids, counts = np.unique(drawing.layers[0][drawing.layers[0] > 0], return_counts=True)
+    places = [np.argwhere(drawing.layers[0] == one) for one in ids[np.argsort(-counts)][:3]]
+    prompts = [Prompts(points=[inside[len(inside) // 2]]) for inside in places]
+    masks: dict[torch.dtype, list[Any]] = {}
+    chosen: list[int] = []
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        predictor = Predictor(load_sam("default"), torch.device("cpu"), dtype)
+        results = predictor.decode_many(predictor.encode(drawing.image), prompts)
+        chosen = chosen or [result.best for result in results]  # those of float32, which comes first
+        masks[dtype] = [np.asarray(result.masks[best]) for result, best in zip(results, chosen, strict=True)]
+    agreement = {
+        dtype: [(a & b).sum() / (a | b).sum() for a, b in zip(masks[torch.float32], masks[dtype], strict=True)]
+        for dtype in (torch.float16, torch.bfloat16)
+    }
+    assert min(agreement[torch.float16]) > 0.99
+    assert np.mean(agreement[torch.bfloat16]) > 0.98  # why "auto" never chooses it for a model that is quick anyway
 
 
 @pytest.mark.parametrize("name", ["toy_tiny_vit", "toy_vit"])

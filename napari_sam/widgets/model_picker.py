@@ -93,7 +93,7 @@ class ModelPicker(QWidget):
         self._more.setFixedWidth(SMALL_BUTTON)
         self._device.native.setToolTip("auto: a CUDA GPU, else Apple's, else the CPU")
         self._precision.native.setToolTip(
-            "auto: float16 on a CUDA GPU, else float32; bfloat16 is quicker on newer CPUs"
+            "auto: float16 on a CUDA GPU; on a CPU bfloat16 for large models where that is quicker, else float32"
         )
         self._profile.native.setToolTip(PROFILE)
         form = QFormLayout(self.details)
