@@ -24,6 +24,7 @@ from .existing import object_under_cursor, picture_of
 from .image_source import full_resolution, identified, image_source, shared_limits, shown_slice, unwrapped
 from .keys import Keys
 from .label_canvas import LayerCanvas, check_labels, new_labels
+from .looks import show_classes
 from .mask_layer import Preview
 from .pointer import Pointer
 from .prompt_layers import PromptLayers, is_inside, new_points, new_shapes
@@ -359,6 +360,7 @@ class Controller:
             (annotator.mask_changed, self._on_mask_changed),
             (self.hover.changed, self._on_mask_changed),
             (annotator.prompts_changed, self._on_prompts_changed),
+            (annotator.objects_changed, self._on_objects_changed),
             (annotator.warned, show_warning),
         ]
         pairs += [(event, self._on_slice_changed) for event in (dims.current_step, dims.order, dims.ndisplay)]
@@ -521,6 +523,10 @@ class Controller:
 
     def _on_mask_changed(self) -> None:
         self._preview.paint(self._annotator.slices.masks, self.hover.mask)
+
+    def _on_objects_changed(self) -> None:
+        if self.labels in self._ours:
+            show_classes(self.labels, self.objects)
 
     def _without_pressed(self, rows: Rows) -> Rows:
         """Leave out the point that napari will place itself."""

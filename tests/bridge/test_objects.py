@@ -363,6 +363,22 @@ def test_semantic_labels_hold_values_of_classes(annotator: Controller) -> None:
     assert len(annotator.objects) == 0
 
 
+def test_semantic_labels_have_the_colours_of_their_classes(annotator: Controller) -> None:
+    plain = annotator.labels.get_color(1)
+    annotator.objects.set_mode("semantic")
+    assert (annotator.labels.get_color(1) != plain).any()
+    annotator.objects.set_mode("instance")
+    assert (annotator.labels.get_color(1) == plain).all()
+    annotator.objects.set_mode("semantic")
+    annotator.objects.add_class("gap", "#ff0000")
+    put(annotator, 20, 20)
+    assert annotator.labels.get_color(2).tolist() == [1, 0, 0, 1]
+    annotator.objects.set_colour("gap", "#0000ff")
+    assert annotator.labels.get_color(2).tolist() == [0, 0, 1, 1]
+    annotator.undo()
+    assert annotator.labels.get_color(2).tolist() == [1, 0, 0, 1]
+
+
 def test_a_selected_class_goes_on_beside_what_it_has(annotator: Controller) -> None:
     annotator.objects.set_mode("semantic")
     put(annotator, 20, 20)
