@@ -26,7 +26,7 @@ from .prompts import Prompts
 from .training import command as training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -102,11 +102,13 @@ def _say(message: str) -> None:
 def replay(options: argparse.Namespace) -> None:
     """Rebuild the labels that an annotation in the viewer made, from its journal and the image; no model is run."""
     recorded = read_journal(options.journal)
-    image = Identified(_read_stack(options.image), len(recorded.shape), options.image.name).resolved
-    if image != recorded.image:
-        raise JournalError(
-            f"{options.journal} is about another image: {recorded.image.in_words()}, not {image.in_words()}"
-        )
+    image = _read_stack(options.image)
+    name, ndim = options.image.name, len(recorded.shape)
+    if not any(
+        Identified(one, ndim, name).resolved == recorded.image for one in _layers_of(image, recorded.image.shape)
+    ):
+        words = Identified(image, min(ndim, image.ndim), name).resolved.in_words()
+        raise JournalError(f"{options.journal} is about another image: {recorded.image.in_words()}, not {words}")
     labels = recorded.labels() if options.labels is None else recorded.paint(_labels_of_shape(options, recorded.shape))
     objects = recorded.table(labels)
     write_labels(options.out, labels, recorded.grid)
@@ -118,6 +120,15 @@ def replay(options: argparse.Namespace) -> None:
     for weights, name in recorded.models.items():
         print(f"outlined with {name}" + (f", weights {weights[:12]}" if weights else ""))
     print(f"labels:  {options.out}")
+
+
+def _layers_of(image: NDArray[Any], shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+    """Yield the layers of `shape` that napari may show of a file: all of it, or a channel or frame of it."""
+    if [side for side in image.shape if side > 1] == [side for side in shape if side > 1]:
+        yield image.reshape(shape)
+    for axis in range(image.ndim):
+        if image.shape[:axis] + image.shape[axis + 1 :] == shape:
+            yield from np.moveaxis(image, axis, 0)
 
 
 def _labels_of_shape(options: argparse.Namespace, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -47,7 +47,7 @@ class LayerCanvas:
         self.layer, self._image = layer, image
         self._may_widen = may_widen
         self.was_empty = is_new or not np.any(layer.data)
-        self._largest: int | None = None
+        self._largest, self._is_largest_known = 0, is_new
         self._census = Census(is_empty=is_new)
         self._edits = HandEdits(layer, dims, self._on_edited, self._on_refreshed)
         self.on_edited: Callable[[list[Change] | None], None] = lambda _changes: None
@@ -97,7 +97,7 @@ class LayerCanvas:
             self.layer.data_setitem(at, largest if (new == largest).all() else new)
         finally:  # whatever those do who listen to the layer
             self._note(key, former, self.layer.data[at])
-            self._largest = None if self._largest is None else max(self._largest, largest)
+            self._largest = max(self._largest, largest)
 
     def areas(self) -> dict[int, dict[Position, int]]:
         """Return the number of pixels of each object in each plane of the last two axes where it has some."""
@@ -115,9 +115,10 @@ class LayerCanvas:
 
     def next_id(self) -> int:
         """Return one more than the largest id in the layer, or that was written into it."""
-        if self._largest is None:
+        if not self._is_largest_known:
             _check_writable(self.layer)
-            self._largest = int(np.max(self.layer.data, initial=0))
+            self._largest = max(self._largest, int(np.max(self.layer.data, initial=0)))
+            self._is_largest_known = True
         return self._largest + 1
 
     @contextmanager
@@ -138,12 +139,12 @@ class LayerCanvas:
         for change in changes or ():
             ids = change.ids[change.where]
             self._note(change.key, change.former[change.where], ids)
-            self._largest = None if self._largest is None else max(self._largest, int(ids.max()))
+            self._largest = max(self._largest, int(ids.max()))
         self.on_edited(changes)
 
     def _on_refreshed(self) -> None:
         """Count anew when asked next: the array may have been changed behind the layer's back."""
-        self._largest = None
+        self._is_largest_known = False
         self._census.forget()
 
     def _note(self, key: SliceKey, lost: NDArray[np.integer], gained: NDArray[np.integer]) -> None:

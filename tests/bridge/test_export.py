@@ -151,6 +151,19 @@ def test_replay_rebuilds_labels_and_table(
     assert "outlined with default, weights fake" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("axes", ["channels first", "channels last", "one more axis"])
+def test_replay_knows_a_layer_of_a_file(annotator: Controller, image_path: Path, tmp_path: Path, axes: str) -> None:
+    image = tifffile.imread(image_path)
+    if axes == "one more axis":
+        image = image[:, None]
+    else:
+        image = np.stack([image + 1, image], axis=0 if axes == "channels first" else -1)
+    tifffile.imwrite(image_path, image, photometric="minisblack")
+    out = tmp_path / "labels.tif"
+    assert cli.main(["replay", str(annotator.journal.path), "--image", str(image_path), "--out", str(out)]) == 0
+    assert (tifffile.imread(out) == annotator.labels.data).all()
+
+
 def test_replay_refuses_another_image(
     annotator: Controller, image_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

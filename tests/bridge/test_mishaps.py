@@ -270,6 +270,15 @@ def test_what_a_script_writes_into_the_array_counts(stack: Controller, viewer: V
     assert not len(stack.objects)
 
 
+def test_ids_that_were_taken_back_are_not_given_again(annotator: Controller) -> None:
+    put(annotator, 20, 20)
+    put(annotator, 40, 60)
+    annotator.undo()
+    annotator.labels.refresh()
+    put(annotator, 20, 60)
+    assert ids(annotator) == [1, 3]
+
+
 def test_a_listener_that_fails_leaves_nothing_half_done(annotator: Controller, viewer: ViewerModel) -> None:
     def fail(_event: Any) -> None:
         raise RuntimeError("on purpose")
