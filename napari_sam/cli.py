@@ -17,7 +17,7 @@ import napari_sam
 from . import embedding_cache
 from .checkpoints.download import fetch
 from .checkpoints.listing import described, entry_named, listing
-from .errors import ImageError, JournalError, NapariSamError
+from .errors import CheckpointError, ImageError, JournalError, NapariSamError
 from .export import CSV, TIFF, objects_table, write_labels, write_objects
 from .journal import read_journal
 from .journal_format import Identified
@@ -140,6 +140,10 @@ def _labels_of_shape(options: argparse.Namespace, shape: tuple[int, ...]) -> NDA
 
 def models(options: argparse.Namespace) -> None:
     """List the checkpoints that have names; with a name, say all of it, and bring its file with --download."""
+    if options.name is None and options.download:
+        raise CheckpointError(
+            "--download brings the file of one checkpoint: name it, as in models mobile_sam --download"
+        )
     if options.name is None:
         print(*listing(), sep="\n")
         return
@@ -158,7 +162,7 @@ def read_image(path: Path, indices: Sequence[int] = ()) -> NDArray[Any]:
     ImageError
         The file is no image that we can read, the slice does not exist, or one has to be chosen.
     """
-    image = _read(path)
+    image = _read_stack(path) if indices else _read(path)
     try:
         picture: NDArray[Any] = image[tuple(indices)]
     except IndexError as error:
@@ -174,8 +178,10 @@ def _read(path: Path, read: Callable[[Path], Any] = imread) -> NDArray[Any]:
         return np.asarray(read(path))
     except FileNotFoundError as error:
         raise ImageError(f"no such image: {path}") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(f"cannot read {path} as an image: {_first_line(error)}") from error
+    except Exception as error:  # whatever a file that is no image, or too large, makes of its reader
+        raise ImageError(
+            f"cannot read {path} as an image ({_first_line(error)}): give a TIFF, PNG, JPEG, ... file"
+        ) from error
 
 
 def _read_stack(path: Path) -> NDArray[Any]:
@@ -341,7 +347,7 @@ def _add_segment(command: argparse.ArgumentParser) -> None:
         "--model", default="default", help="a model's name or a checkpoint file (default: %(default)s)"
     )
     command.add_argument(
-        "--profile", help="the preprocessing of a checkpoint file: sam, medsam, micro_sam or a .toml file"
+        "--profile", help="the preprocessing of a checkpoint file: sam, medsam, micro_sam, vit, ... or a .toml file"
     )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
     command.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16")

@@ -35,5 +35,9 @@ class JournalError(NapariSamError, ValueError):
     """A journal that cannot be written or read, or that is about another image."""
 
 
+class TrainingError(NapariSamError, ValueError):
+    """A training run that cannot be: a number out of range, an unknown architecture, nothing to go on with."""
+
+
 class Cancelled(NapariSamError):  # noqa: N818  the field's word; it is not a failure
     """The work was cancelled by its caller."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from skimage.io import imread, imsave
 
 import napari_sam
@@ -62,7 +63,10 @@ def test_chooses_a_slice_of_a_stack(toy_checkpoint: Path, tmp_path: Path) -> Non
     ("arguments", "message"),
     [
         (["absent.png"], "no such image: absent.png"),
-        (["notes.txt"], "cannot read notes.txt as an image"),
+        (["notes.txt"], "cannot read notes.txt as an image.*give a TIFF"),
+        (["letter.txt"], "cannot read letter.txt as an image"),
+        (["."], "cannot read . as an image"),
+        (["planes.tif", "--slice", "3"], r"no slice 3 in planes.tif of shape \(3, 40, 60\)"),
         (["stack.tif"], "looks like a stack: choose a slice"),
         (["stack.tif", "--slice", "9"], r"no slice 9 in stack.tif of shape \(8, 256, 256\)"),
         (["disc.png", "--point", "400,35"], "lie outside the image of 40 x 60"),
@@ -82,6 +86,8 @@ def test_mistakes_are_one_clear_line(
 ) -> None:
     monkeypatch.chdir(picture.parent)
     Path("notes.txt").write_text("no image")
+    Path("letter.txt").write_text("x")  # too short for some readers
+    tifffile.imwrite("planes.tif", np.zeros((3, 40, 60), np.uint16), photometric="minisblack")
     Path("stack.tif").write_bytes(sample_path("blobs.tif").read_bytes())
     defaults = ["--model", str(toy_checkpoint), "--point", "15,35", "--out", "mask.tif"]
     assert cli.main(["segment", *defaults, *arguments]) == 2
@@ -120,3 +126,40 @@ def test_arguments_are_checked_before_the_work(
 def test_no_prompt_is_a_mistake(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["segment", str(picture), "--out", str(tmp_path / "mask.tif")]) == 2
     assert "no prompt at all" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["models", "--download"], "name it, as in models mobile_sam --download"),
+        (["models", "abacus"], "no checkpoint has the name 'abacus'"),
+        (["train", "--out", "run", "--spec", "abacus"], "no architecture 'abacus': choose one of vit_b"),
+        (["train", "--out", "run", "--steps", "0"], "steps = 0 should be at least 1"),
+        (["train", "--out", "run", "--minutes", "nan"], "minutes = nan should be above 0"),
+        (["train", "--out", "run", "--layer-decay", "1.5"], "layer_decay = 1.5 should lie in 0 to 1"),
+        (["train", "--out", "run", "--drawn", "-1"], "drawn = -1.0 should lie in 0 to 1"),
+        (["train", "--out", "run", "--threads", "-1"], "threads = -1 .* should not be below 0"),
+        (["train", "--out", "run", "--export-only"], "run holds no run, state.pt is missing"),
+        (["train", "--out", "run", "--trainset", "absent"], "absent has neither manifest.json nor images/"),
+        (["replay", "absent.jsonl", "--image", "a.tif", "--out", "b.tif"], "cannot read the journal absent.jsonl"),
+    ],
+)
+def test_mistakes_of_other_commands_are_one_clear_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("napari-sam: error: ")
+    assert re.search(message, line), line
+
+
+def test_run_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--out", str(tmp_path / "run")])
+    assert "is a file: name a folder for the run" in capsys.readouterr().err

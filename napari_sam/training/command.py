@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from napari_sam.errors import TrainingError
 from napari_sam.training.plan import TrainingPlan
-
-if TYPE_CHECKING:
-    import argparse
 
 DESCRIPTION = """Train a model on your own pictures, or go on with one.
 
@@ -23,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
     add = parser.add_argument
     add("--trainset", type=Path, metavar="FOLDER", help="your pictures; else drawn ones only")
-    add("--out", type=Path, required=True, metavar="RUN", help="folder of the run")
+    add("--out", type=_folder, required=True, metavar="RUN", help="folder of the run")
     add("--weights", metavar="MODEL", help="what to start from: a model's name, a checkpoint, or a run's state.pt")
     add("--spec", help="architecture, where nothing is started from (default: that of the default model)")
     add("--minutes", type=float, default=60.0, help="wall time of the whole run (default: %(default)g)")
@@ -43,12 +41,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--export-only", action="store_true", help="write the weights of the run as it is")
 
 
+def _folder(text: str) -> Path:
+    """Return the folder to write into, which need not be there yet."""
+    if Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text} is a file: name a folder for the run, new or not")
+    return Path(text)
+
+
 def run(options: argparse.Namespace) -> None:
     """Train, export to `weights.safetensors` in the run's folder, and say where that is."""
+    from napari_sam.models.specs import SPECS
     from napari_sam.training.export import export_run, spec_of
     from napari_sam.training.loop import train
 
     chosen = {name: value for name, value in vars(options).items() if name in TrainingPlan.__dataclass_fields__}
+    if options.spec not in (None, *SPECS):
+        raise TrainingError(f"no architecture {options.spec!r}: choose one of {', '.join(SPECS)}")
     chosen["spec"] = options.spec or spec_of(options.weights)
     plan = TrainingPlan(**chosen)
     if not options.export_only:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from napari_sam.errors import CheckpointError
+from napari_sam.errors import CheckpointError, TrainingError
 from napari_sam.models.sam import build_sam
 from napari_sam.models.specs import SPECS
 from napari_sam.training.checkpoint import FILE
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def export_run(run: Path, target: Path, spec: str, **about: str) -> Path:
     """Write the running mean of a run's weights; see `export_weights`."""
+    if not (Path(run) / FILE).is_file():
+        raise TrainingError(f"{run} holds no run, {FILE} is missing: name the folder that was given as --out")
     parts = torch.load(Path(run) / FILE, map_location="cpu", weights_only=True)
     state = parts["state"]
     known = {"steps": str(state["step"]), "training_minutes": f"{state['seconds'] / 60:.0f}"}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from napari_sam.errors import TrainingError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +77,23 @@ class TrainingPlan:
     together: int = 1
     processes: int = 1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise `TrainingError` where a number is out of range."""
+        for name in ("images", "objects", "together", "best_after", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise TrainingError(f"{name} = {value} should be at least 1")
+        for name in ("minutes", "learning_rate", "warm_up_rate", "layer_decay"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise TrainingError(f"{name} = {value} should be above 0")
+        for name in ("drawn", "warm_up", "decay", "layer_decay"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise TrainingError(f"{name} = {value} should lie in 0 to 1")
+        if min(self.threads, self.processes) < 0:
+            raise TrainingError(f"threads = {self.threads} and processes = {self.processes} should not be below 0")
 
     def rises(self) -> int:
         """Return the number of steps over which the learning rate rises at the start of a phase."""
