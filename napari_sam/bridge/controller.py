@@ -1,13 +1,8 @@
-"""The controller that joins one image's annotation to the layers of a viewer.
-
-Data flows one way: what happens to the layers is read into frozen rows and views for the annotator; what the annotator
-answers is painted. Nothing is decided here.
-"""
+"""The controller: one image's annotation in a viewer, what there is to call and how it begins and ends."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_warning
@@ -17,41 +12,31 @@ from ..errors import LabelsError
 from ..hover import Hover
 from ..objects import Overlap
 from ..prefetch import Prefetch
-from ..prompt_rows import PromptView, adopt, assign_owners
 from ..recorder import Recorder
 from ..worker import Mailbox, ModelChoice
 from .existing import object_under_cursor, picture_of
-from .image_source import full_resolution, identified, image_source, shared_limits, shown_slice, unwrapped
+from .follower import Follower
+from .image_source import identified, unwrapped
 from .keys import Keys
-from .label_canvas import LayerCanvas, check_labels, new_labels
-from .looks import show_classes
-from .mask_layer import Preview
-from .pointer import Pointer
-from .prompt_layers import PromptLayers, is_inside, new_points, new_shapes
+from .label_canvas import LayerCanvas, check_labels
+from .layers import AnnotationLayers
 from .registry import registry
 from .tools import Tools
 from .views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import numpy as np
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer, Points, Shapes
-    from numpy.typing import NDArray
 
     from ..events import AnnotatorEvents
     from ..export import Grid
     from ..masks import Mask
     from ..object_table import ObjectTable
     from ..objects import OverlapQuestion
-    from ..pending import ImageSource, Status
-    from ..planes import SliceKey
-    from ..prompt_rows import PromptRow, Rows
-
-FINISHED = ("added", "removed", "changed")
-PLACE_EVENTS = ("scale", "translate", "rotate", "shear", "affine")
+    from ..pending import Status
 
 
 class Controller:
@@ -81,38 +66,18 @@ class Controller:
         labels: Labels | None = None,
         journal: Path | None = None,
     ) -> None:
-        self.viewer, self.image_layer = viewer, image
-        self._ndim = image.ndim
-        self._ours: list[Layer] = []
-        self._key: SliceKey | None = None
-        self._quiet = False
-        self._is_editing = False
-        self._pressed: PromptRow | None = None
-        self._is_closed = False
+        self.viewer = viewer
         self.overlap = Overlap.KEEP
-        self._limits = shared_limits(image)
-        self._preview = Preview(image)
-        self._ours.append(self._preview.layer)
-        self.labels = self._bound_or_new(labels, new_labels)
-        self.shapes = self._bound_or_new(shapes, new_shapes)
-        self.points = self._bound_or_new(points, new_points)
-        self._prompts = PromptLayers(self.points, self.shapes, image)
-        self._canvas = self._new_canvas(is_new=labels is None)
         self.mailbox = Mailbox()
-        self._identity = identified(image)
-        self._annotator = Annotator(choice, self._canvas, self.mailbox, Recorder(self._identity, journal))
-        self.hover: Hover = Hover(choice, self.mailbox, self.events.warned.emit)
-        self._prefetch = Prefetch(choice, self.mailbox, self.events.warned.emit, self._annotator.slices.has_encoded)
-        self.views: Views = Views(viewer, image, self._annotator, self._prompts, lambda: self._key)
-        self.tools: Tools = Tools(viewer, self.points, self.shapes)
-        self._add_layers()
-        self._annotator.adopt(adopt(self._prompts.read({})))
-        self._connect()
-        self._take_down_bell = _hang_bell(self)
+        self._is_closed = False
+        self._layers = AnnotationLayers(image, points, shapes, labels)
+        self._canvas: LayerCanvas
         try:
-            self._on_slice_changed()
-        except BaseException:  # say an array that cannot be sliced
-            self.close()
+            with ExitStack() as begun:
+                self._begin(choice, journal, begun)
+                self._ending = begun.pop_all()
+        except BaseException:
+            self._layers.take_out_of(viewer.layers)
             raise
 
     def __repr__(self) -> str:
@@ -121,14 +86,34 @@ class Controller:
     # What scripts and the dock call
 
     @property
+    def image_layer(self) -> Image:
+        """The layer that is annotated."""
+        return self._layers.image
+
+    @property
+    def points(self) -> Points:
+        """The layer of positive and negative points."""
+        return self._layers.points
+
+    @property
+    def shapes(self) -> Shapes:
+        """The layer of boxes, outlines and strokes."""
+        return self._layers.shapes
+
+    @property
+    def labels(self) -> Labels:
+        """The layer that commits are written into."""
+        return self._layers.labels
+
+    @property
     def preview(self) -> Labels:
         """The layer that shows pending masks."""
-        return self._preview.layer
+        return self._layers.preview.layer
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The image and the four layers that the annotation works with."""
-        return self.image_layer, self.labels, self.preview, self.shapes, self.points
+        return self.image_layer, *self._layers.made_or_bound
 
     @property
     def events(self) -> AnnotatorEvents:
@@ -210,7 +195,7 @@ class Controller:
         `overlap` says what happens to pixels of earlier objects: "keep" leaves them alone, "replace" takes them, "ask"
         writes nothing if there are any, sets `overlap_question` and emits `events.overlap_asked`.
         """
-        self._pointer.let_go()
+        self._follower.let_go()
         self._annotator.commit(overlap)
 
     def commit_as_chosen(self) -> None:
@@ -219,22 +204,22 @@ class Controller:
 
     def clear(self) -> None:
         """Remove the prompts of the slice shown."""
-        self._pointer.let_go()
+        self._follower.let_go()
         self._annotator.clear()
 
     def undo(self) -> None:
         """Take back the last step: an edit of prompts, a commit, a deletion or a change of classes."""
-        self._pointer.let_go()
+        self._follower.let_go()
         self._annotator.undo()
 
     def redo(self) -> None:
         """Do again what was undone last."""
-        self._pointer.let_go()
+        self._follower.let_go()
         self._annotator.redo()
 
     def reopen(self, object_id: int) -> None:
         """Make an object and its prompts pending again; `LabelsError` if the slice shown has no pixel of it."""
-        self._pointer.let_go()
+        self._follower.let_go()
         self._annotator.reopen(object_id)
 
     def outline_object(self, labels: Labels, object_id: int) -> None:
@@ -245,9 +230,9 @@ class Controller:
         LabelsError
             The layer does not have the image's shape and place, or the slice shown has no pixel of the object.
         """
-        picture = picture_of(unwrapped(labels), object_id, self.image_layer, self._key)
-        if self._key is not None:
-            self._prompts.outline(picture, self._key)
+        picture = picture_of(unwrapped(labels), object_id, self.image_layer, self._follower.key)
+        if self._follower.key is not None:
+            self._follower.prompts.outline(picture, self._follower.key)
 
     def outline_object_under_cursor(self) -> None:
         """Take the labelled object under the cursor as a prompt; of several layers, that on top."""
@@ -289,12 +274,9 @@ class Controller:
         if labels is not None:
             check_labels(labels, self.image_layer)
         self._canvas.release()
-        self.labels = self._bound_or_new(labels, new_labels)
+        self._layers.turn_to(labels, self.viewer.layers)
         self._canvas = self._new_canvas(is_new=labels is None)
         self._annotator.set_canvas(self._canvas)
-        if self.labels not in self.viewer.layers:
-            self.viewer.layers.insert(self.viewer.layers.index(self.preview), self.labels)
-        self.viewer.layers.selection.active = self.points
 
     def wait(self, timeout: float = 60.0) -> None:
         """Wait until nothing is pending; main thread only.
@@ -313,237 +295,56 @@ class Controller:
         if self._is_closed:
             return
         self._is_closed = True
-        registry.controllers.remove(self)
-        self._disconnect()
-        self.hover.close()
-        self._prefetch.close()
-        self._annotator.close()
-        if self._take_down_bell is not None:
-            self._take_down_bell()
-        self._preview.paint([])
-        for layer in (self.points, self.shapes):
-            if layer in self._ours:
-                layer.selected_data = set()
-                layer.data = []
-        for layer in (self.points, self.shapes, self.preview):
-            if layer in self._ours:
-                layer.visible = False
+        self._ending.close()
+        self._layers.retire()
 
-    # Layers
-
-    def _bound_or_new(self, bound: Any, make: Callable[[Image], Any]) -> Any:
-        if bound is not None:
-            return bound
-        layer = make(self.image_layer)
-        self._ours.append(layer)
-        return layer
+    def _begin(self, choice: ModelChoice, journal: Path | None, begun: ExitStack) -> None:
+        """Begin part by part, and note in `begun` how each one ends."""
+        layers, mailbox, identity = self._layers, self.mailbox, identified(self.image_layer)
+        self._canvas = self._new_canvas(is_new=layers.labels in layers.ours)
+        begun.callback(lambda: self._canvas.release())  # it may be another one by then
+        self._annotator: Annotator = Annotator(choice, self._canvas, mailbox, Recorder(identity, journal))
+        begun.callback(self._annotator.close)
+        warn = self.events.warned.emit
+        self._prefetch = Prefetch(choice, mailbox, warn, self._annotator.slices.has_encoded)
+        begun.callback(self._prefetch.close)
+        self.hover: Hover = Hover(choice, mailbox, warn)
+        begun.callback(self.hover.close)
+        self.tools: Tools = Tools(self.viewer, layers.points, layers.shapes)
+        self._follower = Follower(
+            self.viewer, layers, self._annotator, self.hover, self._prefetch, self.tools, mailbox, identity
+        )
+        self.views: Views = Views(
+            self.viewer, layers.image, self._annotator, self._follower.prompts, lambda: self._follower.key
+        )
+        layers.add_to(self.viewer.layers)
+        self._follower.start()
+        begun.callback(self._follower.stop)
+        for event, answer in (
+            (self.viewer.layers.events.removed, self._on_layer_removed),
+            (self._follower.lost, self._on_lost),
+            (self.events.warned, show_warning),
+        ):
+            event.connect(answer)
+            begun.callback(event.disconnect, answer)
+        begun.callback(Keys(self, (layers.points, layers.shapes, layers.preview.layer)).unbind)
+        if (take_down_bell := _hang_bell(self)) is not None:
+            begun.callback(take_down_bell)
+        self._follower.show_slice()
+        registry.controllers.append(self)
+        begun.callback(registry.controllers.remove, self)
 
     def _new_canvas(self, *, is_new: bool) -> LayerCanvas:
-        may_widen = self.labels in self._ours
+        may_widen = self.labels in self._layers.ours
         return LayerCanvas(self.labels, self.image_layer, self.viewer.dims, is_new=is_new, may_widen=may_widen)
 
-    def _add_layers(self) -> None:
-        """Put those of the four layers that are not in the viewer yet on top, the points ready to be clicked."""
-        for layer in (self.labels, self.preview, self.shapes, self.points):
-            if layer not in self.viewer.layers:
-                self.viewer.add_layer(layer)
-        self.viewer.layers.selection.active = self.points
-        self.points.mode = "add"
-
-    def _connections(self) -> list[tuple[Any, Callable[..., None]]]:
-        """Every signal we listen to, and who answers it: one list for connecting and for disconnecting."""
-        dims, annotator = self.viewer.dims.events, self._annotator.events
-        pairs: list[tuple[Any, Callable[..., None]]] = [
-            (self.viewer.layers.events.removed, self._on_layer_removed),
-            (self.image_layer.events.data, self._on_image_replaced),
-            (self.viewer.events.mouse_over_canvas, self._on_mouse_over_canvas),
-            (annotator.mask_changed, self._on_mask_changed),
-            (self.hover.changed, self._on_mask_changed),
-            (annotator.prompts_changed, self._on_prompts_changed),
-            (annotator.objects_changed, self._on_objects_changed),
-            (annotator.warned, show_warning),
-        ]
-        pairs += [(event, self._on_slice_changed) for event in (dims.current_step, dims.order, dims.ndisplay)]
-        pairs += [(getattr(self.image_layer.events, name), self._on_image_moved) for name in PLACE_EVENTS]
-        for layer in (self.points, self.shapes):
-            pairs.append((layer.events.data, self._on_prompt_data))
-            pairs.append((layer.events.features, self._on_prompt_features))
-            pairs.append((layer.events.set_data, self._on_prompt_drawn))
-            if layer not in self._ours:
-                pairs += [(getattr(layer.events, name), self._on_prompts_moved) for name in PLACE_EVENTS]
-        return pairs + self.tools.connections()
-
-    def _connect(self) -> None:
-        for event, answer in self._connections():
-            event.connect(answer)
-        self._pointer = Pointer(
-            self.points, self.tools, self._on_point_pressed, self._on_point_released, self._on_hovered
-        )
-        self.shapes.mouse_drag_callbacks.insert(0, self.tools.prepare_stroke)
-        self._keys = Keys(self, (self.points, self.shapes, self.preview))
-        registry.controllers.append(self)
-
-    def _disconnect(self) -> None:
-        for event, answer in self._connections():
-            event.disconnect(answer)
-        self._pointer.stop()
-        self.shapes.mouse_drag_callbacks.remove(self.tools.prepare_stroke)
-        self._keys.unbind()
-        self._canvas.release()
-
-    @contextmanager
-    def _ignoring_layers(self) -> Iterator[None]:
-        """Leave aside what the layers say while we change them ourselves."""
-        before, self._quiet = self._quiet, True
-        try:
-            yield
-        finally:
-            self._quiet = before
-
-    def _read_prompts(self, *, is_step: bool) -> None:
-        """Tell the annotator what the prompt layers hold now."""
-        if self._quiet or self._is_closed or not self._prompts.is_whole:
-            return
-        known, active = self._annotator.slices.rows, self._annotator.slices.active
-        found = self._prompts.read(known, self._pressed)
-        rows, active = assign_owners(known, found, active, self._places)
-        if is_step:
-            self._show_polarity(rows)
-        self._annotator.set_prompts(rows, active, self._view(rows), is_step=is_step)
-
-    def _show_polarity(self, rows: Rows) -> None:
-        with self._ignoring_layers():
-            self._prompts.show_polarity(rows, self._ours)
-
-    def _places(self, row: PromptRow) -> NDArray[np.floating] | None:
-        """Return a prompt's points (n, 2) in the plane shown, None if it does not lie in it."""
-        return None if self._key is None else self._prompts.places(row, self._key)
-
-    def _view(self, rows: Any) -> PromptView:
-        if self._key is None:
-            return PromptView()
-        return self._prompts.view(rows, self._key, image_shape(self.image_layer, self._key))
-
-    # What happens to the layers
-
-    def _on_point_pressed(self, position: NDArray[np.floating]) -> None:
-        """Count a point that is about to be placed."""
-        self._pressed = self._prompts.point_at(position)
-        self._read_prompts(is_step=False)
-
-    def _on_point_released(self, is_placed: bool) -> None:
-        self._pressed = None
-        if is_placed:  # by napari, next; should it not be, the row that stands for it must go
-            self.mailbox.post(partial(self._read_prompts, is_step=False))
-        else:
-            self._read_prompts(is_step=False)
-
-    def _on_hovered(self, position: NDArray[np.floating] | None) -> None:
-        """Show what a click at `position` would begin."""
-        embedding = None if position is None else self._annotator.slices.embedding_to_begin_with
-        if position is None or embedding is None:
-            return self.hover.clear()
-        row = self._prompts.point_at(position)
-        places = self._places(row)
-        if places is None or row.named_object is not None or not is_inside(places, embedding.shape):
-            return self.hover.clear()
-        return self.hover.ask(embedding, tuple(places[0]))
-
-    def _on_mouse_over_canvas(self) -> None:
-        if not self.viewer.mouse_over_canvas:
-            self.hover.clear()
-
-    def _on_prompt_data(self, event: Any) -> None:
-        self._is_editing = str(event.action) not in FINISHED
-        if event.source is self.shapes:
-            self._prompts.note_drawing(is_drawing=str(event.action) == "adding")
-        if not self._is_editing:
-            self._read_prompts(is_step=True)
-
-    def _on_prompt_features(self) -> None:
-        self._read_prompts(is_step=not self._is_editing)  # napari tells of them at every move of a point, too
-
-    def _on_prompt_drawn(self) -> None:
-        """While a prompt is dragged or drawn, the mask follows; that is no step of the history yet."""
-        self._read_prompts(is_step=False)
-
-    def _on_slice_changed(self) -> None:
-        key = shown_slice(self.image_layer, self.viewer.dims)
-        if key == self._key:
-            return
-        former, self._key = self._key, key
-        self.hover.clear()
-        if key is None:
-            self._prefetch.around(None, [])
-            self._annotator.show(None, "Objects are outlined in 2D: turn off the 3D view.")
-            return
-        self._preview.move_to(key)
-        source = self._source(key)
-        self._annotator.show(source)
-        next_ones = key.neighbours(full_resolution(self.image_layer).shape, former)
-        self._prefetch.around(source, [self._source(neighbour) for neighbour in next_ones])
-        self._annotator.see(self._view(self._annotator.slices.rows))
-
-    def _source(self, key: SliceKey) -> ImageSource:
-        return image_source(self.image_layer, key, self._limits, self._identity)
-
-    def _on_image_moved(self) -> None:
-        self._preview.place()
-        for layer in self._ours:
-            if layer is not self.preview:
-                for name in PLACE_EVENTS:
-                    setattr(layer, name, getattr(self.image_layer, name))
-        self._on_slice_changed()
-        self._on_prompts_moved()
-
-    def _on_prompts_moved(self) -> None:
-        """Prompts in layers of the user's own mean other pixels now."""
-        if self._key is not None:
-            self._annotator.see(self._view(self._annotator.slices.rows))
-
-    def _on_image_replaced(self) -> None:
-        """Forget what was made of pixels that the image no longer has."""
-        if self.image_layer.ndim != self._ndim:
-            show_warning(f"Image {self.image_layer.name!r} has other dimensions now: annotate it again.")
-            self.close()
-            return
-        self._limits = shared_limits(self.image_layer)
-        self._identity = identified(self.image_layer)
-        self.journal.turn_to(self._identity)
-        self._annotator.forget_pictures()
-        self._prefetch.forget()
-        self._key = None
-        self._on_slice_changed()
+    def _on_lost(self, why: str) -> None:
+        show_warning(why)
+        self.close()
 
     def _on_layer_removed(self, event: Any) -> None:
         if event.value in self.layers:
             self.close()
-
-    # What the annotator answers
-
-    def _on_mask_changed(self) -> None:
-        self._preview.paint(self._annotator.slices.masks, self.hover.mask)
-
-    def _on_objects_changed(self) -> None:
-        if self.labels in self._ours:
-            show_classes(self.labels, self.objects)
-
-    def _without_pressed(self, rows: Rows) -> Rows:
-        """Leave out the point that napari will place itself."""
-        assert self._pressed is not None
-        return {row_id: row for row_id, row in rows.items() if row.data is not self._pressed.data}
-
-    def _on_prompts_changed(self, rows: Any) -> None:
-        with self._ignoring_layers():
-            self._prompts.write(rows if self._pressed is None else self._without_pressed(rows))
-            self._prompts.show_polarity(rows, self._ours)
-        self._annotator.see(self._view(rows))
-
-
-def image_shape(image: Image, key: SliceKey) -> tuple[int, int]:
-    """Return (height, width) of a plane of `image`."""
-    shape = full_resolution(image).shape
-    return int(shape[key.displayed[0]]), int(shape[key.displayed[1]])
 
 
 def _hang_bell(controller: Controller) -> Callable[[], None] | None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from fakes import PATIENCE, FakePredictor, disk
 from napari.components import ViewerModel
-from napari.layers import Image, Labels, Points, Shapes
+from napari.layers import Image, Labels, Layer, Points, Shapes
 
 import napari_sam
 from napari_sam.bridge.controller import Controller
@@ -100,7 +100,7 @@ def test_the_preview_lies_in_its_slice_under_any_transform(
     )
     annotator = napari_sam.annotate(viewer, layer)
     viewer.dims.set_point(0, layer.data_to_world((index, 30, 40))[0])
-    here = annotator._key.index[0]  # type: ignore[union-attr]
+    here = annotator._follower.key.index[0]  # type: ignore[union-attr]
     assert np.allclose(annotator.preview.data_to_world((0, 11, 22)), layer.data_to_world((here, 11, 22)))
 
 
@@ -359,8 +359,8 @@ def test_a_prompt_counts_in_its_slice(stack: Controller, viewer: ViewerModel) ->
 def test_slices_share_their_limits(stack: Controller, viewer: ViewerModel, predictor: FakePredictor) -> None:
     viewer.dims.set_current_step(0, 4)
     stack.wait(PATIENCE)
-    assert stack._limits is not None
-    assert stack._limits.resolved == (0, 4)
+    assert stack._follower._limits is not None
+    assert stack._follower._limits.resolved == (0, 4)
     assert [plane.mean() for plane in predictor.encoded] == [2, 4]
 
 
@@ -829,7 +829,7 @@ def test_points_of_fewer_dimensions_and_a_box(viewer: ViewerModel, predictor: Fa
     image = viewer.add_image(np.zeros((5, *SHAPE)))
     points = Points(np.array([(40.0, 60.0)]), scale=(0.5, 0.5))  # (20, 30) in the image
     annotator = napari_sam.annotate(viewer, image, points=points)
-    here = annotator._key.index[0]  # type: ignore[union-attr]
+    here = annotator._follower.key.index[0]  # type: ignore[union-attr]
     annotator.shapes.add_rectangles(np.insert(BOX, 0, here, axis=1))
     annotator.wait(PATIENCE)
     assert predictor.asked[-1].points.tolist() == [[20, 30]]
@@ -863,7 +863,7 @@ def test_an_image_that_moves_across_slices_shows_another(viewer: ViewerModel, pr
     annotator = napari_sam.annotate(viewer, image)
     viewer.dims.set_point(0, 3)
     image.translate = (2, 0, 0)
-    assert annotator._key.index[0] == 1  # type: ignore[union-attr]
+    assert annotator._follower.key.index[0] == 1  # type: ignore[union-attr]
     assert annotator.preview.data_to_world((0, 0, 0))[0] == 3
 
 
@@ -1083,3 +1083,54 @@ def test_another_model_leaves_a_reopened_object_as_it_was(annotator: Controller,
     annotator.wait(PATIENCE)
     assert len(predictor.asked) == 1
     assert pixels(annotator.preview)[0, 0]
+
+
+# Beginning
+
+
+def listeners(viewer: ViewerModel, *layers: Layer) -> list[str]:
+    """Return which of ours listen to something that an annotation listens to."""
+    groups = (viewer.events, viewer.dims.events, viewer.layers.events, *(layer.events for layer in layers))
+    found = [each for group in groups for emitter in group.emitters.values() for each in emitter.callbacks]
+    found += [each for layer in layers for each in (*layer.mouse_drag_callbacks, *layer.mouse_move_callbacks)]
+    owners = [each[0]() if isinstance(each, tuple) else each for each in found]
+    return [repr(each) for each in owners if "napari_sam" in getattr(each, "__module__", "")]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "controller.Recorder",
+        "controller.Prefetch",
+        "controller.Hover",
+        "controller.Tools",
+        "controller.Follower.start",
+        "follower.Pointer",
+        "controller.Keys",
+        "controller._hang_bell",
+        "controller.Follower.show_slice",
+    ],
+)
+def test_an_annotation_that_cannot_begin_leaves_nothing_behind(
+    viewer: ViewerModel, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    image = viewer.add_image(np.zeros((60, 80), np.uint8))
+    points = viewer.add_points(np.zeros((0, 2)))
+    labels = viewer.add_labels(np.zeros((60, 80), np.uint8))
+
+    def fail(*_: Any) -> None:
+        raise OSError("on purpose")
+
+    layers, keys = list(viewer.layers), dict(points.keymap)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"napari_sam.bridge.{broken}", fail)
+        with pytest.raises(OSError, match="on purpose"):
+            napari_sam.annotate(viewer, image, points=points, labels=labels)
+    assert list(viewer.layers) == layers
+    assert listeners(viewer, image, points, labels) == []
+    assert points.keymap == keys
+    assert open_controllers(viewer) == []
+    annotator = napari_sam.annotate(viewer, image, points=points, labels=labels)  # now it can
+    assert len(listeners(viewer, image, points, labels)) > 10
+    annotator.close()
+    assert listeners(viewer, image, points, labels) == []

@@ -14,7 +14,6 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 import napari_sam
-from napari_sam.bridge import controller as controller_module
 from napari_sam.bridge.controller import Controller
 from napari_sam.bridge.registry import open_controllers
 from napari_sam.errors import LabelsError
@@ -114,20 +113,6 @@ def test_an_image_whose_type_numpy_does_not_know(viewer: ViewerModel, predictor:
     put(annotator, 20, 20)
     assert ids(annotator) == [1]
     assert annotator.journal.path is not None
-
-
-def test_an_annotation_that_cannot_begin_leaves_nothing_open(
-    viewer: ViewerModel, image: Image, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        raise OSError("the file is gone")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(controller_module, "image_source", fail)
-        with pytest.raises(OSError, match="gone"):
-            napari_sam.annotate(viewer, image)
-    assert not list(open_controllers(viewer))
-    put(napari_sam.annotate(viewer, image), 20, 20)
 
 
 def test_an_image_that_goes_while_it_is_encoded(viewer: ViewerModel, image: Image, predictor: FakePredictor) -> None:
