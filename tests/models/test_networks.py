@@ -8,7 +8,7 @@ from parity import normal_input, relative_error, state_of_shapes
 
 from napari_sam.models import SPECS, DecoderSpec, Sam, SamSpec, ViTSpec, build_sam, layers
 from napari_sam.models.layers import RelativeAttention, join_windows, split_windows
-from napari_sam.models.mask_decoder import _as_pictures, _with_details
+from napari_sam.models.mask_decoder import Attention, _as_pictures, _with_details
 from napari_sam.models.placement import prepare_for_inference
 from napari_sam.models.tiny_vit import ConvNorm, Details, WindowAttention
 from napari_sam.models.vit import Block
@@ -340,3 +340,14 @@ def test_a_mask_wants_the_features_themselves(sam: Sam) -> None:
     side = sam.image_side(normal_input("side", 1, 32, 4, 4))
     with pytest.raises(ValueError, match="a mask changes the image's side"):
         sam.decode(side, masks=torch.zeros(1, 1, 16, 16), multimask=True)
+
+
+@pytest.mark.parametrize("batches", [(1, 1), (3, 1), (1, 3), (3, 3)])
+@pytest.mark.parametrize("counts", [(4, 40), (40, 4), (4, 4), (9, 40)])
+def test_layers_of_the_many_are_applied_to_the_few(batches: tuple[int, int], counts: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    attention = Attention(width=24, heads=2, inner=16).eval()
+    q = torch.randn(batches[0], counts[0], 24)
+    k, v = torch.randn(2, batches[1], counts[1], 24)
+    plain = attention.of_projected(q, attention.k_proj(k), attention.v_proj(v))
+    torch.testing.assert_close(attention(q, k, v), plain)
