@@ -59,7 +59,8 @@ class Attention(nn.Module):
         queries = self._split(self.q_proj(q))  # (B, heads, N, inner / heads)
         folded = (queries * queries.shape[-1] ** -0.5) @ self._by_head(self.k_proj.weight)
         shares = (folded.flatten(1, 2) @ k.transpose(1, 2)).softmax(dim=-1)  # (B, heads * N, M)
-        seen = (shares @ v).view(folded.shape)  # (B, heads, N, C)
+        seen = shares @ v
+        seen = seen.view(len(seen), *folded.shape[1:])  # (B, heads, N, C)
         answers = seen @ self._by_head(self.v_proj.weight).transpose(1, 2)
         return self._projected(answers + self.v_proj.bias.view(self.heads, 1, -1))
 
@@ -69,7 +70,8 @@ class Attention(nn.Module):
         keys = keys * keys.shape[-1] ** -0.5
         folded = keys @ self._by_head(self.q_proj.weight)  # (B, heads, N, C)
         offsets = keys @ self.q_proj.bias.view(self.heads, -1, 1)
-        scores = (folded.flatten(1, 2) @ q.transpose(1, 2)).view(*keys.shape[:3], -1) + offsets
+        scores = folded.flatten(1, 2) @ q.transpose(1, 2)
+        scores = scores.view(len(scores), *keys.shape[1:3], -1) + offsets  # (B, heads, N, M)
         answers = values @ self._by_head(self.out_proj.weight.T)
         shares = scores.softmax(dim=2).flatten(1, 2).transpose(1, 2)  # (B, M, heads * N)
         out: Tensor = shares @ answers.flatten(1, 2) + self.out_proj.bias
