@@ -377,7 +377,8 @@ class Annotator:
     def _wanted(self, slice_key: Hashable, record: PendingObject) -> Wanted | None:
         """Return what a commit of a pending object would write, None if it has no mask yet."""
         if record.object_id is None and record is self.slices.active_object:
-            extended = self.objects.extends(slice_key)
+            is_open = self.objects.selected is not None and key_of(self.objects.selected) in self.slices.objects
+            extended = None if is_open else self.objects.extends(slice_key)
             is_whole = extended is not None and self.objects.mode is Mode.INSTANCE
             return record.wanted(self.slices.rows, extended, is_whole=is_whole)
         return record.wanted(self.slices.rows, record.object_id, is_whole=record.object_id is not None)

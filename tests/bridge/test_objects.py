@@ -239,6 +239,19 @@ def test_only_the_active_object_goes_on(stack: Controller, viewer: ViewerModel) 
     assert stack.labels.data[3, 12, 55] == 1
 
 
+def test_what_is_begun_beside_a_selected_object_that_is_open_is_new(annotator: Controller) -> None:
+    put(annotator, 20, 20)
+    annotator.objects.select(1)
+    annotator.reopen(1)
+    annotator.points.add([(25, 25)])
+    annotator.shapes.add_rectangles(np.array([(40, 60), (40, 69), (49, 69), (49, 60)]))
+    annotator.wait(PATIENCE)
+    annotator.commit()
+    assert [one.id for one in annotator.objects] == [1, 2]
+    assert annotator.labels.data[25, 25] == 1
+    assert annotator.labels.data[45, 65] == 2
+
+
 # Overlap
 
 

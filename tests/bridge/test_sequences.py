@@ -34,6 +34,7 @@ class Done:
     classes: dict[int, tuple[str, str]] = field(default_factory=dict)
     prompts: dict[tuple[int, int], tuple[list[Row], list[Row]]] = field(default_factory=dict)
     opened: tuple[int, int] | None = None
+    is_deletion: bool = False
 
     @property
     def is_of_prompts(self) -> bool:
@@ -50,6 +51,8 @@ class Model:
         self.prompts: dict[tuple[int, int], list[Row]] = {}
         self.opened: list[tuple[int, int]] = []
         self.touched: list[int] = []
+        self.selected: int | None = None
+        self.extended: set[int] = set()
         self.done: list[Done] = []
         self.undone: list[Done] = []
         self.z = 0
@@ -69,6 +72,19 @@ class Model:
             place = row[0], row[3]
             if row[0] == self.z and row[3] != LOOSE and place not in self.opened and self.has(*place):
                 self.opened.append(place)
+
+    def extends(self) -> int | None:
+        """The id under which loose points are committed now, None for a new one."""
+        if self.selected is None or self.active() != LOOSE or self.z in self.extended:
+            return None
+        return self.selected if (self.labels == self.selected).any() else None
+
+    def note_selected(self, step: Done, *, back: bool) -> None:
+        """Take in that pixels or classes have changed."""
+        places = {z for object_id, z in step.prompts if object_id == self.selected and not step.is_deletion}
+        self.extended = self.extended - places if back else self.extended | places
+        if self.selected is not None and not (self.labels == self.selected).any():
+            self.selected = None
 
     def has(self, z: int, object_id: int) -> bool:
         return bool((self.labels[z] == object_id).any())
@@ -95,6 +111,8 @@ class Model:
                 if (value := before if back else after) is not None:
                     there[key] = value  # type: ignore[index]
         self.rows = dict(sorted(self.rows.items()))
+        if not step.is_of_prompts:
+            self.note_selected(step, back=back)
         if step.opened is not None and step.opened in self.opened:
             self.opened.remove(step.opened)
         if step.opened is not None and not back and step.opened[0] == self.z and self.has(*step.opened):
@@ -146,7 +164,7 @@ class Model:
         named = {object_id: (self.classes[object_id], None)} if object_id in self.classes else {}
         pixels = [(where, self.labels.copy(), np.where(where, 0, self.labels))]
         self.opened = [place for place in self.opened if place[1] != object_id]
-        self.push(Done(rows, pixels, named, known))  # type: ignore[arg-type]
+        self.push(Done(rows, pixels, named, known, is_deletion=True))  # type: ignore[arg-type]
 
 
 class Annotating(RuleBasedStateMachine):
@@ -225,7 +243,11 @@ class Annotating(RuleBasedStateMachine):
         self.annotator.commit("replace" if takes else "keep")
         self.annotator.events.committed.disconnect(answer)
         new = [one for one in given if one not in masks]
-        assert not set(new) & set(np.unique(self.model.labels))
+        if (extended := self.model.extends()) is not None:
+            assert new in ([], [extended])
+            new = [extended]
+        else:
+            assert not set(new) & set(np.unique(self.model.labels))
         self.model.commit(masks, takes=takes, ids=[*new, 10**6])
 
     def pending_masks(self) -> dict[Any, tuple[Any, bool]]:
@@ -250,6 +272,14 @@ class Annotating(RuleBasedStateMachine):
         object_id = data.draw(self.ids(self.model.labels[self.model.z]))
         self.annotator.reopen(object_id)
         self.model.reopen(object_id)
+
+    @precondition(lambda self: self.model.labels.any())
+    @rule(data=st.data())
+    def select(self, data: Any) -> None:
+        object_id = data.draw(st.one_of(st.none(), self.ids(self.model.labels)))
+        self.annotator.objects.select(object_id)
+        if object_id != self.model.selected:
+            self.model.selected, self.model.extended = object_id, set()
 
     @precondition(lambda self: self.model.labels.any())
     @rule(data=st.data())
@@ -321,6 +351,7 @@ class Annotating(RuleBasedStateMachine):
         classes = [model.classes.get(int(one), "") for one in ids]
         found = [(one.id, one.area, one.class_name) for one in annotator.objects]
         assert found == list(zip(ids.tolist(), areas.tolist(), classes, strict=True))
+        assert annotator.objects.selected == model.selected
         assert (annotator.can_undo, annotator.can_redo) == (bool(model.done), bool(model.undone))
 
 
