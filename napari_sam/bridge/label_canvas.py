@@ -70,10 +70,12 @@ class LayerCanvas:
 
     def restore(self, paint: Callable[[NDArray[np.integer]], object], largest: int) -> None:
         """Let `paint` change any ids of the layer in place, to such up to `largest`; napari cannot undo that."""
+        was_empty = self.was_empty and not self.areas()
         self._make_room(largest)
         data = self.layer.data
         paint(data)
         self.layer.data = data  # tells everybody
+        self.was_empty = was_empty
 
     def read(self, key: SliceKey, box: Box) -> NDArray[np.integer]:
         """Return the ids inside a half-open box of a plane."""

@@ -95,6 +95,10 @@ def work(annotator: Controller) -> None:
     annotator.redo()
 
 
+def ids_of(annotator: Controller) -> set[int]:
+    return {one.id for one in annotator.objects}
+
+
 def table(annotator: Controller) -> list[Any]:
     return list(annotator.objects)
 
@@ -139,6 +143,22 @@ def test_after_a_crash_everything_comes_back(viewers: list[ViewerModel], pixels:
     crash(second)
     third = annotate(viewers, pixels, folder, restore=path)
     assert (third.labels.data == second.labels.data).all()
+    assert not read_journal(path).is_partial
+
+
+def test_strokes_made_before_restoring_are_journalled_where_work_goes_on(
+    viewers: list[ViewerModel], pixels: Any, folder: Path
+) -> None:
+    first = annotate(viewers, pixels, folder)
+    put(first, 1, 20, 20)
+    path = crash(first)
+    second = annotate(viewers, pixels, folder)
+    second.labels.data_setitem((np.array([1]), np.array([59]), np.array([89])), 3)
+    second.journal.restore(second.journal.unfinished()[0])
+    put(second, 1, 40, 60)
+    assert second.journal.path == path
+    assert (read_journal(path).labels() == second.labels.data).all()
+    assert ids_of(second) == {1, 3, 4}
 
 
 def test_prompts_and_scores_are_in_the_journal(viewers: list[ViewerModel], pixels: Any, folder: Path) -> None:
