@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, maximum_filter, zoom
+from scipy.ndimage import gaussian_filter, label, maximum_filter, zoom
 from skimage.transform import resize_local_mean
 
 from .geometry import square_around
+from .masks import Mask
 from .prompts import Prompts
 from .regions import mask_corners, tiles_round
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from .embedding import ImageEmbedding, RegionEmbedding
     from .geometry import Frame
-    from .masks import Mask, MaskResult
+    from .masks import MaskResult
     from .predictor import Predictor
 
 MOST = 50
@@ -41,6 +42,8 @@ HALFWAY = 0.65
 """Share of the object's own likeness that a place must reach, between the background's and that."""
 SIZES = (1 / 3, 3.0)
 """Areas, over the object's, of masks that count as the same kind of object."""
+WHOLE = 0.9
+"""Share of the example that lies together, from which those like it are kept to one connected part, too."""
 NOVEL = 0.5
 """Share of a mask that may lie on what is an object already."""
 
@@ -222,9 +225,12 @@ def _new_objects(
 ) -> list[Proposal]:
     """Return the first objects of about the example's size, `pixels`, of which most is not `occupied`."""
     area, occupied, kept = int(pixels.sum()), occupied.copy(), list[Proposal]()
+    is_whole = np.bincount(label(pixels)[0][pixels]).max() > WHOLE * area
     for start in range(0, len(places), AT_ONCE):
         part = [one for one in places[start : start + AT_ONCE] if not occupied[one.pixel]]
         for place, result in zip(part, outline(part) if part else [], strict=True):
+            if is_whole:
+                result = replace(result, masks=tuple(_part_at(place, mask) for mask in result.masks))
             areas = np.array([mask.area for mask in result.masks])
             chosen = int(np.abs(np.log(np.maximum(areas, 1e-3) / area)).argmin())
             mask = result.masks[chosen]
@@ -237,6 +243,17 @@ def _new_objects(
             if len(kept) == most:
                 return kept
     return kept
+
+
+def _part_at(place: _Place, mask: Mask) -> Mask:
+    """Return the connected part of a mask that holds a place, the largest one if none does."""
+    parts, count = label(mask.crop)
+    if count < 2:
+        return mask
+    row, column = place.pixel[0] - mask.bbox[0], place.pixel[1] - mask.bbox[1]
+    inside = 0 <= row < parts.shape[0] and 0 <= column < parts.shape[1]
+    wanted = (int(parts[row, column]) if inside else 0) or int(np.bincount(parts[parts > 0]).argmax())
+    return Mask.of_crop(mask.bbox, parts == wanted, mask.frame)
 
 
 def _share_of_cells(frame: Frame, pixels: NDArray[np.bool_], grid: tuple[int, ...]) -> NDArray[np.float32]:

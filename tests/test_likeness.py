@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from parity import state_of_shapes
 from safetensors.torch import save_file
+from scipy import ndimage
 
 import napari_sam
 from napari_sam import Predictor, Prompts
@@ -140,6 +141,7 @@ def test_crowded_nuclei_are_found_and_outlined(
         mask, nucleus = np.asarray(each.mask), truth == number
         overlaps.append((mask & nucleus).sum() / (mask | nucleus).sum() if number else 0)
     assert np.median(overlaps) > 0.6
+    assert all(ndimage.label(each.mask.crop)[1] == 1 for each in found)  # no crumbs elsewhere
 
 
 def test_looking_can_be_cancelled(default: Predictor, picture: NDArray[np.uint8]) -> None:

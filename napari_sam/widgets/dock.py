@@ -22,7 +22,7 @@ from .bell import hang_bell
 from .cache_panel import CachePanel
 from .candidates import CandidateStrip
 from .layer_picker import LayerPicker
-from .model_picker import ModelPicker, is_checkpoint
+from .model_picker import ModelPicker, is_model_file
 from .objects_panel import ObjectsPanel
 from .parts import Buttons, Column, Complaint, Section
 from .status_line import StatusLine
@@ -177,15 +177,15 @@ class SegmentAnythingDock(QWidget):
         return QSize(WIDTH, super().sizeHint().height())
 
     def dragEnterEvent(self, event: Any) -> None:
-        """Take a checkpoint that is dropped here; other files are napari's."""
-        if _checkpoint_in(event) is None:
+        """Take a checkpoint or a profile that is dropped here; other files are napari's."""
+        if _model_file_in(event) is None:
             event.ignore()
         else:
             event.acceptProposedAction()
 
     def dropEvent(self, event: Any) -> None:
-        """Choose a checkpoint that was dropped."""
-        if (path := _checkpoint_in(event)) is not None:
+        """Choose a checkpoint, or a profile, that was dropped."""
+        if (path := _model_file_in(event)) is not None:
             self._model.open_file(str(path))
 
     def event(self, event: Any) -> bool:
@@ -373,8 +373,8 @@ def _notify(error: Exception) -> None:
     show_error(str(error))
 
 
-def _checkpoint_in(event: Any) -> Path | None:
-    """Return the one checkpoint that is dragged, None if something else is."""
+def _model_file_in(event: Any) -> Path | None:
+    """Return the one checkpoint or profile that is dragged, None if something else is."""
     urls = event.mimeData().urls()
     path = Path(urls[0].toLocalFile()) if len(urls) == 1 and urls[0].isLocalFile() else None
-    return path if path is not None and is_checkpoint(path) else None
+    return path if path is not None and is_model_file(path) else None

@@ -10,6 +10,7 @@ from magicgui.widgets import ComboBox
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QFormLayout, QGridLayout, QPushButton, QWidget
 
+from ..checkpoints.folders import CONFIG, WEIGHTS
 from ..checkpoints.listing import all_checkpoints, size_of, state_of
 from ..checkpoints.profiles import PROFILES
 from ..errors import CheckpointError
@@ -30,7 +31,7 @@ ABOUT = {
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 FILE = "checkpoint file\N{HORIZONTAL ELLIPSIS}"
-SUFFIXES = (".pt", ".pth", ".safetensors")
+SUFFIXES, PROFILE_SUFFIX = (".pt", ".pth", ".safetensors"), ".toml"
 OF_THE_FILE = "as the file says"
 PROFILE = "What pictures the model was trained on, where its file does not say so"
 
@@ -74,8 +75,11 @@ class ModelPicker(QWidget):
         self._describe_models()
 
     def open_file(self, path: str) -> None:
-        """Choose a checkpoint file, or a folder of Hugging Face's library."""
-        self._choose(replace(self._value, model=path, profile=None))
+        """Choose a checkpoint, a file or a folder; or, for the model that is chosen, the profile in a TOML file."""
+        if path.lower().endswith(PROFILE_SUFFIX):
+            self._choose(replace(self._value, profile=path))
+        else:
+            self._choose(replace(self._value, model=path, profile=None))
 
     def complain(self, text: str) -> None:
         """Say why the model cannot be used; nothing if it can."""
@@ -129,7 +133,9 @@ class ModelPicker(QWidget):
             about = "Weights of your own, or downloaded by hand" if name == FILE else self._about.get(name, name)
             box.setItemData(row, about, Qt.ItemDataRole.ToolTipRole)
         chosen = self._value.model
-        box.setToolTip(f"{self._about.get(chosen, chosen)}\nA checkpoint file can be dropped here.")
+        box.setToolTip(
+            f"{self._about.get(chosen, chosen)}\nA checkpoint can be dropped here, or a profile (.toml) for this one."
+        )
 
     def _on_model_changed(self, model: str) -> None:
         if model == FILE:
@@ -150,9 +156,10 @@ class ModelPicker(QWidget):
             self.changed.emit(choice)
 
 
-def is_checkpoint(path: Path) -> bool:
-    """Whether something may be weights, by its name: a file, or a folder of Hugging Face's library."""
-    return path.suffix.lower() in SUFFIXES or (path / "config.json").is_file()
+def is_model_file(path: Path) -> bool:
+    """Whether something may be weights or a profile, by its name: a file, or a folder with weights in it."""
+    is_file = path.suffix.lower() in (*SUFFIXES, PROFILE_SUFFIX)
+    return is_file or any((path / name).is_file() for name in (CONFIG, *WEIGHTS))
 
 
 def _described_models() -> dict[str, str]:

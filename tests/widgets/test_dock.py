@@ -390,6 +390,23 @@ def test_a_checkpoint_that_is_dropped_is_the_model(viewer: Viewer, open_dock: Op
     assert drop(widget, tmp_path / "mine.safetensors")
     assert annotator.choice.model == str(tmp_path / "mine.safetensors")
     assert boxes(widget)["model"].currentText() == "mine.safetensors"
+    assert not drop(widget, tmp_path)
+    (tmp_path / "best.pt").touch()  # as torch_em leaves it
+    assert drop(widget, tmp_path)
+    assert annotator.choice.model == str(tmp_path)
+
+
+def test_a_profile_that_is_dropped_belongs_to_the_model(viewer: Viewer, open_dock: Opener, tmp_path: Path) -> None:
+    new_image(viewer)
+    widget = open_dock()
+    annotator = annotator_of(widget)
+    assert drop(widget, tmp_path / "mine.pt")
+    assert drop(widget, tmp_path / "Ours.TOML")
+    assert (annotator.choice.model, annotator.choice.profile) == (
+        str(tmp_path / "mine.pt"),
+        str(tmp_path / "Ours.TOML"),
+    )
+    assert boxes(widget)["profile"].currentText() == str(tmp_path / "Ours.TOML")
 
 
 def test_a_checkpoint_that_does_not_load_is_said_beside_the_model(
