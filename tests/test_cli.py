@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -163,3 +165,13 @@ def test_run_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         cli.main(["train", "--out", str(tmp_path / "run")])
     assert "is a file: name a folder for the run" in capsys.readouterr().err
+
+
+def test_a_reader_who_has_seen_enough_is_no_mistake() -> None:
+    command = [sys.executable, "-m", "napari_sam.cli", "models"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        assert running.wait(60) == 0

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes import PATIENCE
 from napari.components import ViewerModel
 from numpy.typing import NDArray
+from parity import state_of_shapes
+from safetensors.torch import save_file
 
 import napari_sam
 from napari_sam.bridge import commands, keys
 from napari_sam.bridge.controller import Controller
 from napari_sam.bridge.registry import open_controllers
 from napari_sam.errors import ImageError, LabelsError, PromptError
+from napari_sam.models.recognition import layout
+from napari_sam.models.specs import PlainViTSpec
 
 SHAPE = (120, 200)
 CENTRES = [(30, 40), (35, 130), (90, 60), (85, 160)]
@@ -202,3 +207,22 @@ def test_embedding_of_a_slice_lies_in_the_slice(viewer: ViewerModel, order: tupl
     for axis in order[1:]:
         assert low[axis] == pytest.approx(5.75, abs=0.2)  # the middle of the first cell of 16 px, 200 px being 256
         assert stack.shape[axis] - 14 < high[axis] < stack.shape[axis] + 6  # the last cell may reach beyond it
+
+
+def test_plain_vit_answers_clicks_and_finds_similar_ones(viewer: ViewerModel, tmp_path: Path) -> None:
+    path = tmp_path / "lab.safetensors"
+    save_file(state_of_shapes(layout(PlainViTSpec(width=128, depth=2, heads=2, image_size=320))), path)
+    viewer.add_image(discs(), rgb=True)
+    annotator = napari_sam.annotate(viewer, model=str(path), device="cpu")
+    annotator.points.add([CENTRES[0]])
+    annotator.wait(PATIENCE)
+    assert "mean and deviation 0.5" in annotator.status.message
+    annotator.choose(int(np.argmin([abs(mask.area - 610) for mask, _ in annotator.candidates])))
+    annotator.commit()
+    inside = np.hypot(ROWS - CENTRES[0][0], COLS - CENTRES[0][1]) < 14
+    labelled = np.asarray(annotator.labels.data) > 0
+    assert (labelled & inside).sum() / (labelled | inside).sum() > 0.7
+    annotator.views.find_similar()
+    annotator.wait(PATIENCE)
+    annotator.commit()
+    assert all(annotator.labels.data[centre] for centre in CENTRES)
