@@ -72,6 +72,7 @@ class SegmentAnythingDock(QWidget):
         self._viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self._shown: Controller | None = None
         self._is_listening = False
+        self._picked: ModelChoice | None = None
         self._take_bell_down: Callable[[], None] | None = None
         self._views, self._cache = Buttons(VIEWS, 2), CachePanel()
         self._model = ModelPicker((self._views, self._cache))
@@ -206,8 +207,8 @@ class SegmentAnythingDock(QWidget):
         self._show_pickers()
 
     def _on_model_picked(self, choice: ModelChoice) -> None:
+        self._picked = choice
         self._chosen.set_model(choice)
-        remember_choice(choice)
 
     def _on_labels_picked(self, labels: Labels | None) -> None:
         if self._shown is not None:
@@ -278,6 +279,8 @@ class SegmentAnythingDock(QWidget):
         self._show_candidates()
 
     def _on_embedding_ready(self) -> None:
+        if self._shown is not None and self._shown.choice == self._picked:
+            remember_choice(self._picked)  # not before it is known to load
         if self._cache.isVisible():
             self._cache.refresh()
 

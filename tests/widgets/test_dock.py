@@ -22,6 +22,7 @@ from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QPushButton
 import napari_sam
 from napari_sam.bridge.controller import Controller
 from napari_sam.bridge.registry import find_controller, open_controllers, registry
+from napari_sam.bridge.remembered import remembered_choice
 from napari_sam.bridge.tools import Tool
 from napari_sam.bridge.views import Views
 from napari_sam.errors import CheckpointError
@@ -330,6 +331,21 @@ def test_the_chosen_model_is_that_of_the_next_image(viewer: Viewer, open_dock: O
     boxes(widget)["model"].setCurrentText("sam_vit_b")
     new_image(viewer)
     assert annotator_of(widget).choice == ModelChoice("sam_vit_b")
+
+
+def test_a_model_is_remembered_once_it_has_loaded(
+    plugin_settings: Any, viewer: Viewer, open_dock: Opener, qtbot: QtBot, errors: list[str]
+) -> None:
+    new_image(viewer)
+    widget = open_dock()
+    annotator_of(widget)
+    assert remembered_choice() == ModelChoice()
+    boxes(widget)["model"].setCurrentText("sam_vit_b")
+    annotator_of(widget)
+    assert remembered_choice() == ModelChoice("sam_vit_b")
+    boxes(widget)["model"].setCurrentText("sam_vit_h")
+    qtbot.waitUntil(lambda: widget._status.value().phase is Phase.FAILED, timeout=WAIT)
+    assert remembered_choice() == ModelChoice("sam_vit_b")
 
 
 def test_labels_can_be_changed_with_prompts_pending(viewer: Viewer, open_dock: Opener, qtbot: QtBot) -> None:
