@@ -25,7 +25,7 @@ from .registry import DEFAULT, entry_of_file, known_checkpoints
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ..geometry import Profile
     from ..models.recognition import Comparison
@@ -170,34 +170,43 @@ def _load_vit(source: _Source, theirs: dict[str, Tensor]) -> LoadedCheckpoint:
         found = compare(state, spec)
     except (ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path} is not a plain ViT that we know: {error}") from error
-    if not found.fits:
-        raise CheckpointError(f"{path} is no complete checkpoint; closest is a {spec.name}, with {found.describe()}")
-    if spec.channels != 3:
+    if spec.channels != 3 and found.fits:
         raise CheckpointError(f"{path} takes {spec.channels} channels: only encoders of 3 can be used on pictures")
-    vit = empty_vit(spec)
-    vit.load_state_dict(_checked(path, state, vit.state_dict()), strict=True, assign=True)
     profile, note = _vit_profile(source, spec, is_mae=has_decoder(theirs))
-    _check_size(profile, spec.patch_size, source)
-    sam = PrototypeSam(vit, spec.patch_size).eval()
-    return LoadedCheckpoint(sam, spec, profile, source.name, source.sums.sha256, _about(source), note)
+    return _by_likeness(source, state, found, spec, empty_vit(spec), spec.patch_size, profile, note)
 
 
 def _load_tiny_vit(source: _Source, state: dict[str, Tensor]) -> LoadedCheckpoint:
     """Load a TinyViT classifier, whose embedding answers prompts by likeness."""
-    path = source.path
     try:
         spec = inferred_tiny_vit(state)
         found = compare(state, spec)
     except ValueError as error:
-        raise CheckpointError(f"{path} is not a TinyViT that we know: {error}") from error
-    if not found.fits:
-        raise CheckpointError(f"{path} is no complete checkpoint; closest is a {spec.name}, with {found.describe()}")
+        raise CheckpointError(f"{source.path} is not a TinyViT that we know: {error}") from error
     encoder = empty_tiny_vit(spec)
-    encoder.load_state_dict(_checked(path, state, encoder.state_dict()), strict=True, assign=True)
     profile = (source.profile or ProfileChoice(PROFILES["imagenet"])).at(spec.image_size)
-    _check_size(profile, encoder.stride, source)
-    sam = PrototypeSam(encoder, encoder.stride).eval()
-    return LoadedCheckpoint(sam, spec, profile, source.name, source.sums.sha256, _about(source))
+    return _by_likeness(source, state, found, spec, encoder, encoder.stride, profile)
+
+
+def _by_likeness(
+    source: _Source,
+    state: dict[str, Tensor],
+    found: Comparison,
+    spec: PlainViTSpec | TinyViTSpec,
+    encoder: nn.Module,
+    stride: int,
+    profile: Profile,
+    note: str = "",
+) -> LoadedCheckpoint:
+    """Return an encoder without a decoder, filled with weights that were `found` to fit it."""
+    if not found.fits:
+        raise CheckpointError(
+            f"{source.path} is no complete checkpoint; closest is a {spec.name}, with {found.describe()}"
+        )
+    encoder.load_state_dict(_checked(source.path, state, encoder.state_dict()), strict=True, assign=True)
+    _check_size(profile, stride, source)
+    sam = PrototypeSam(encoder, stride).eval()
+    return LoadedCheckpoint(sam, spec, profile, source.name, source.sums.sha256, _about(source), note)
 
 
 def _check_size(profile: Profile, stride: int, source: _Source) -> None:
