@@ -101,7 +101,7 @@ class Patch:
         """
         box = mask.bbox
         if is_whole:
-            box = _union(box, _box_of(canvas.read(key, (0, 0, *mask.shape)) == object_id))
+            box = _union(box, box_round(canvas.read(key, (0, 0, *mask.shape)) == object_id))
         before = canvas.read(key, box).copy()
         inside = np.zeros(before.shape, bool)
         (row0, col0, row1, col1), (top, left) = mask.bbox, box[:2]
@@ -247,7 +247,7 @@ class History:
         self._done.append(self._undone.pop())
 
 
-def _box_of(picture: NDArray[np.bool_]) -> Box:
+def box_round(picture: NDArray[np.bool_]) -> Box:
     """Return the half-open box of what is true, all 0 if nothing is."""
     rows, cols = np.flatnonzero(picture.any(axis=1)), np.flatnonzero(picture.any(axis=0))
     if not len(rows):

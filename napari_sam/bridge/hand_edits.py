@@ -107,7 +107,12 @@ class HandEdits:
 
     def _connections(self) -> list[tuple[Any, Callable[..., None]]]:
         events = self._layer.events
-        return [(events.paint, self._on_paint), (events.data, self._on_replaced), (events.set_data, self._on_refreshed)]
+        return [
+            (events.paint, self._on_paint),
+            (events.data, self._on_replaced),
+            (events.set_data, self._on_refreshed),
+            (events.visible, self._tell_refreshed),  # a hidden layer is not refreshed
+        ]
 
     def _on_paint(self, event: Any) -> None:
         try:

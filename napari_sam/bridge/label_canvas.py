@@ -10,6 +10,7 @@ from napari.layers import Labels
 
 from ..errors import LabelsError
 from ..export import Grid
+from ..history import NO_BOX, box_round
 from ..planes import Census, plane_at
 from .hand_edits import HandEdits
 from .image_source import full_resolution, placed_like
@@ -95,6 +96,8 @@ class LayerCanvas:
         rows, cols = np.nonzero(where)
         at = key.coordinates(rows + box[0], cols + box[1])
         former = self.layer.data[at]
+        if not self.layer.visible:
+            self.layer.set_view_slice()  # napari does so for what can be seen, but writes into its slice in any case
         try:
             self.layer.data_setitem(at, largest if (new == largest).all() else new)
         finally:  # whatever those do who listen to the layer
@@ -103,17 +106,14 @@ class LayerCanvas:
 
     def areas(self) -> dict[int, dict[Position, int]]:
         """Return the number of pixels of each object in each plane of the last two axes where it has some."""
+        if not self.layer.visible:
+            self._census.forget()  # of a hidden layer napari does not tell what its own undo changes
         return self._census.areas(self.layer.data)
 
     def places(self, object_id: int) -> list[tuple[SliceKey, Box]]:
         """Return the planes of the last two axes that hold an object, and its half-open box there."""
-        found = []
-        for position in self.areas().get(object_id, {}):
-            pixels = self.layer.data[position] == object_id
-            rows, cols = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
-            box = int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
-            found.append((plane_at(position), box))
-        return found
+        boxes = ((at, box_round(self.layer.data[at] == object_id)) for at in self.areas().get(object_id, {}))
+        return [(plane_at(at), box) for at, box in boxes if box != NO_BOX]
 
     def next_id(self) -> int:
         """Return one more than the largest id in the layer, or that was written into it."""

@@ -298,6 +298,22 @@ def test_other_labels_leave_what_was_open_behind(annotator: Controller, viewer: 
     assert (annotator.labels.data == other).all()
 
 
+def test_hidden_labels_are_written_all_the_same(stack: Controller, viewer: ViewerModel) -> None:
+    put(stack, 1, 20, 20)
+    stack.labels.visible = False
+    viewer.dims.order = (1, 0, 2)
+    viewer.dims.order = (0, 1, 2)
+    viewer.dims.set_current_step(0, 2)
+    put(stack, 2, 40, 60)
+    assert {one.id: one.slices for one in stack.objects} == {1: ((1,),), 2: ((2,),)}
+    stack.labels.undo()  # napari's own, of which it does not tell
+    assert [one.id for one in stack.objects] == [1]
+    stack.labels.redo()
+    stack.objects.delete(2)
+    stack.labels.visible = True
+    assert [one.id for one in stack.objects] == ids(stack) == [1]
+
+
 def test_two_annotations_may_write_into_the_same_labels(
     viewer: ViewerModel, image: Image, predictor: FakePredictor
 ) -> None:
