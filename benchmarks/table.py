@@ -5,7 +5,8 @@
     python benchmarks/table.py --only decoding    # or encoders, masks, cache, layer, memory, breath
 
 Weights are random. What is compared is timed in turns, the fastest of several: only the ratios mean something, and
-those only on a machine that does nothing else. With an NVIDIA GPU the encoders and the decoder are timed there too.
+those only on a machine that does nothing else, or with `--threads 1`, which counts the processor's time. With an NVIDIA
+GPU the encoders and the decoder are timed there too.
 """
 
 from __future__ import annotations
@@ -73,17 +74,22 @@ class Row:
 
 
 def in_turns(works: dict[str, Callable[[], Any]], rounds: int, device: torch.device = CPU) -> dict[str, float]:
-    """Return the seconds of the fastest run of each, one after the other in every round; the first round warms up."""
+    """Return the seconds of the fastest run of each, one after the other in every round; the first round warms up.
+
+    On a CPU with one thread these are the processor's seconds, which other work on the machine hardly changes.
+    """
+    is_alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if is_alone else time.perf_counter
     fastest = dict.fromkeys(works, float("inf"))
     with torch.inference_mode():
         for turn in range(rounds + 1):
             for name, work in works.items():
-                start = time.perf_counter()
+                start = clock()
                 work()
                 if device.type == "cuda":
                     torch.cuda.synchronize()
                 if turn:
-                    fastest[name] = min(fastest[name], time.perf_counter() - start)
+                    fastest[name] = min(fastest[name], clock() - start)
     return fastest
 
 
@@ -329,20 +335,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", action="store_true", help="ViT-L and ViT-H too")
     parser.add_argument("--only", nargs="+", default=[], help="parts to run")
+    parser.add_argument("--encoders", nargs="+", choices=SPECS, help="these alone, in place of vit_b, vit_t, default")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="torch's threads (all cores)")
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.peak:
         return peak(options.peak)
-    large = ["vit_l", "vit_h"] if options.large else []
+    names = options.encoders or ["vit_b", *(["vit_l", "vit_h"] if options.large else []), "vit_t", "default"]
     parts: dict[str, Callable[[], Iterator[Row]]] = {
-        "encoders": lambda: encoders(["vit_b", *large, "vit_t", "default"]),
+        "encoders": lambda: encoders(names),
         "decoding": decoding,
         "masks": masks,
         "cache": cache,
         "layer": layer,
-        "memory": lambda: memory(["vit_b", *large, "vit_t", "default"]),
+        "memory": lambda: memory(names),
         "breath": lambda: breath("vit_b"),
     }
     if unknown := set(options.only) - parts.keys():

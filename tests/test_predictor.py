@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from parity import TOLERANCE, figures, photo_input, reference_state, relative_error
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from toys import CROP_SIDES, make_predictor, picture, toy_state
 
 import napari_sam
@@ -18,7 +20,7 @@ from napari_sam import Cancelled, DeviceError, ImageError, MaskResult, Predictor
 from napari_sam.answers import CONTRADICTION_PENALTY, CUT_OFF_PENALTY
 from napari_sam.checkpoints import load_sam
 from napari_sam.masks import CERTAIN
-from napari_sam.models import placement
+from napari_sam.models import layers, placement
 from napari_sam.predictor import PROMPTS_PER_PASS
 from napari_sam.training.synthetic import draw
 
@@ -654,6 +656,44 @@ def test_what_a_region_alone_decides_is_computed_once(monkeypatch: pytest.Monkey
     del embedding, refined
     gc.collect()
     assert not predictor._sides  # nothing holds what nobody uses
+
+
+def test_a_cpu_answers_as_many_prompts_at_once_as_stay_in_its_cache(
+    published: Predictor, embedding: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, decode = [], published._sam.decode
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        sizes.append(len(options["points"]))
+        return decode(*arguments, **options)
+
+    monkeypatch.setattr(published._sam, "decode", counted)
+    monkeypatch.setattr(layers, "BAND_SIZE", 2 * embedding.regions[0].features.numel())
+    published.decode_many(embedding, [Prompts(points=[(row, 20)]) for row in (5, 15, 25, 35, 45)])
+    assert sizes == [2, 2, 1]
+
+
+class NoDoubles(TorchDispatchMode):
+    """Fails where a tensor of float64 takes part in anything, or comes of it."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for value in tree_leaves((args, kwargs, out)):
+            assert not isinstance(value, torch.Tensor) or value.dtype != torch.float64, f"{func} has to do with float64"
+        return out
+
+
+@pytest.mark.parametrize("name", ["toy_vit", "toy_tiny_vit", "toy_details"])
+def test_no_float64_is_on_the_way_since_apples_gpus_have_none(name: str) -> None:
+    predictor, image = make_predictor(CROP_SIDES, name=name), picture(*SHAPE).astype(np.float64)
+    with NoDoubles():
+        embedding = predictor.encode(image)
+        click = Prompts(points=[INSIDE], labels=[1])
+        embedding = predictor.refine(embedding, image, click)
+        answer = predictor.decode(embedding, click)
+        fed_back = Prompts(points=[INSIDE, (5.0, 5.0)], labels=[1, 0], mask=answer.masks[0])
+        drawn = Prompts(boxes=[(10, 10, 60, 80)], mask=np.asarray(answer.masks[1]))
+        predictor.decode_many(embedding, [fed_back, drawn, Prompts(boxes=[(10, 10, 60, 80)])])
 
 
 # --- a device whose memory is too small -----------------------------------------------------------------------------
