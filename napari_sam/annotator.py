@@ -70,7 +70,8 @@ class Annotator:
         self.slices = Slices()
         self._noted: Rows = {}
         self._telling = Telling()
-        self._questions = Asking(choice, self.mailbox, self.events, self._on_settled, self._report, self._say)
+        told = self._on_settled, self._report, self._say, self._on_turned, self._on_refused
+        self._questions = Asking(choice, self.mailbox, self.events, *told)
         self._reopening = Reopening(self.slices, self._ledger, self._questions.forget, self._change_rows)
 
     @property
@@ -81,14 +82,15 @@ class Annotator:
     # What a person does
 
     def set_model(self, choice: ModelChoice) -> None:
-        """Go on with another model: the slice shown is encoded again, and its prompts are answered again."""
+        """Go on with another model once it has loaded: the slice shown is then encoded and its prompts answered again.
+
+        Until then the one in use answers, and it stays in use if the other one cannot be loaded.
+        """
         if choice == self.choice and self._telling.error is None:
             return
         self.slices.commit_wanted = None
+        self._telling.begin_anew()
         self._questions.turn_to(choice)
-        self.slices.forget_answers()
-        self._telling.forgive()
-        self._encode_shown()
         self._report()
 
     def set_canvas(self, canvas: LabelCanvas) -> None:
@@ -143,7 +145,7 @@ class Annotator:
         state, self.slices.view = self.slices.shown, view
         if state is None:
             return
-        self._telling.message, self.overlap_question = "", None
+        self._telling.message, self._telling.refused, self.overlap_question = "", None, None
         for key in [k for k, record in state.objects.items() if k not in view.objects and record.rows]:
             self._drop(state, key)
         for key, wanted in view.objects.items():
@@ -261,7 +263,8 @@ class Annotator:
         return self._ledger.canvas.read(state.source.key, whole(state.source.shape))
 
     def cancel(self) -> None:
-        """Stop what is running in the background; the next prompt starts it again."""
+        """Stop what is running in the background; the next prompt starts it again, of the model in use."""
+        self._questions.stay()
         self._cancel_jobs()
         self._say("Cancelled. The next prompt goes on.")
 
@@ -277,8 +280,13 @@ class Annotator:
 
     @property
     def choice(self) -> ModelChoice:
-        """The model, device and precision in use."""
-        return self._questions.choice
+        """The model, device and precision in use, or chosen and being loaded to be used next."""
+        return self._questions.wanted
+
+    @property
+    def refused(self) -> ModelChoice | None:
+        """The model that could not be loaded just now, so that the one before stays in use; None if that is not so."""
+        return None if self._telling.refused is None else self._telling.refused.choice
 
     @property
     def status(self) -> Status:
@@ -287,7 +295,7 @@ class Annotator:
 
     def is_busy(self) -> bool:
         """Whether something is asked and not answered yet."""
-        return bool(self._questions) or self.slices.commit_wanted is not None
+        return bool(self._questions) or self._questions.is_turning or self.slices.commit_wanted is not None
 
     def wait(self, timeout: float = 60.0) -> None:
         """Make the calls that wait in the mailbox until nothing is pending; main thread only.
@@ -351,6 +359,19 @@ class Annotator:
                 self._commit_now(state, overlap)
             except LabelsError as failure:  # nobody's call stands behind this one
                 self._fail(failure)
+        self._report()
+
+    def _on_turned(self) -> None:
+        """Once another model is in use: ask it everything again."""
+        self.slices.forget_answers()
+        self._telling.forgive()
+        self._encode_shown()
+        self.events.model_changed.emit()
+        self._report()
+
+    def _on_refused(self, choice: ModelChoice, error: Exception) -> None:
+        self._telling.refuse(choice, error)
+        self.events.failed.emit(error)
         self._report()
 
     def _fail(self, error: Exception) -> None:

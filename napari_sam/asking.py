@@ -1,4 +1,4 @@
-"""What one annotation asks of its model: to encode a slice, to answer prompts, to look closer."""
+"""What one annotation asks of its model: to encode a slice, to answer prompts, to look closer; and of which one."""
 
 from __future__ import annotations
 
@@ -18,16 +18,22 @@ if TYPE_CHECKING:
     from .masks import MaskResult
     from .predictor import Predictor
 
-ENCODE = "encode"
+ENCODE, LOAD = "encode", "load"
 
 
 class Asking(Questions):
     """The questions of one annotation, whose answers go into its slices and objects.
 
+    Another model is not asked before it has loaded; until then, and if it cannot be loaded, the one in use goes on.
+
     Parameters
     ----------
     events
         Where to tell that a slice is encoded, or that a mask has changed.
+    on_turned
+        Called on the main thread once another model is in use: what the former one said no longer counts.
+    on_refused
+        Called on the main thread with a choice that could not be loaded, and why; the model in use is the same.
     choice, mailbox, on_settled, on_progress, on_notice
         See `Questions`.
     """
@@ -40,9 +46,69 @@ class Asking(Questions):
         on_settled: Callable[[Exception | None], None],
         on_progress: Callable[[], None],
         on_notice: Callable[[str], None],
+        on_turned: Callable[[], None],
+        on_refused: Callable[[ModelChoice, Exception], None],
     ) -> None:
         super().__init__(choice, mailbox, on_settled, on_progress, on_notice)
-        self._events = events
+        self._events, self._on_turned, self._on_refused = events, on_turned, on_refused
+        self._arriving: Questions | None = None
+
+    @property
+    def wanted(self) -> ModelChoice:
+        """The model that was chosen: the one in use, or the one that is loaded to be used next."""
+        return self.choice if self._arriving is None else self._arriving.choice
+
+    @property
+    def is_turning(self) -> bool:
+        """Whether another model is being loaded, to be used next."""
+        return bool(self._arriving)
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a model is waited for: the next one, or by a question the one in use."""
+        return self.is_turning or super().is_loading
+
+    @property
+    def fraction(self) -> float | None:
+        """The share that is done of what takes long, None if unknown: of the download, else of the encoding."""
+        return self._arriving.fraction if self._arriving else super().fraction
+
+    def turn_to(self, choice: ModelChoice) -> None:
+        """Ask another model once it has loaded, until when both are in memory; at once where that is no other one.
+
+        At once, too, where the one in use could not be loaded: then there is none to go on with.
+        """
+        self.stay()
+        if self._worker is None or self.load_error is not None or choice == self.choice:
+            super().turn_to(choice)
+            return self._on_turned()
+        # The questions of a second user of its worker, which therefore is shared, counted and let go as any other.
+        arriving = Questions(choice, self._mailbox, self._on_arrived, self._on_progress, self._on_notice)
+        self._arriving = arriving
+        return arriving.ask(LOAD, Priority.DECODE, lambda _predictor, _job: None, lambda _none: None)
+
+    def stay(self) -> None:
+        """Go on with the model in use: the one that is being loaded is not wanted any more."""
+        if self._arriving is not None:
+            self._arriving.close()
+            self._arriving = None
+
+    def close(self) -> bool:
+        """Take everything back and let the models go; False if that was done before. `wanted` is still known."""
+        if self._arriving is not None:
+            self._arriving.close()
+        return super().close()
+
+    def _on_arrived(self, error: Exception | None) -> None:
+        """Ask the model that has loaded from now on, or none but the one in use."""
+        choice = self.wanted
+        if error is None:
+            super().turn_to(choice)
+        self.stay()
+        if error is None:
+            self._on_turned()
+        else:
+            self._on_refused(choice, error)
 
     def encode(self, state: SliceState) -> None:
         """Encode a slice unless it has been, or is being; then answer what was asked of it meanwhile."""

@@ -17,6 +17,7 @@ class AnnotatorEvents(SignalGroup):
     objects_changed = Signal(description="the table of objects, its classes or what is selected changed")
     overlap_asked = Signal(OverlapQuestion, description="a commit waits for being told what to do with earlier objects")
     failed = Signal(Exception, description="something in the background failed")
+    model_changed = Signal(description="another model is in use: it has loaded")
     status_changed = Signal(Status)
     prompts_changed = Signal(object, description="the annotator changed the prompt rows: all rows there are now")
     warned = Signal(str, description="what need not stop anybody: no journal can be written, the GPU is full")

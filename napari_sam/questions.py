@@ -52,6 +52,11 @@ class Questions:
         return len(self._open)
 
     @property
+    def load_error(self) -> Exception | None:
+        """Why the model could not be loaded, None if it is, or may still be."""
+        return None if self._worker is None else self._worker.load_error
+
+    @property
     def is_loading(self) -> bool:
         """Whether a question waits for the model itself."""
         return bool(self._open) and self._worker is not None and self._worker.is_loading

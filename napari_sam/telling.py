@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from .asking import ENCODE
 from .pending import Phase, Status
@@ -10,29 +11,49 @@ from .pending import Phase, Status
 if TYPE_CHECKING:
     from .asking import Asking
     from .slices import Slices
+    from .worker import ModelChoice
+
+
+class Refused(NamedTuple):
+    """A model that was chosen and could not be loaded, so that the one before stays in use, and why."""
+
+    choice: ModelChoice
+    error: Exception
 
 
 class Telling:
     """What was said last, and what has failed since somebody asked.
 
-    `message` goes when something else is done, `left` is about a slice that is not shown; `error` is the failure that
-    was not made good yet.
+    `message` and `refused` go when something else is done, `left` is about a slice that is not shown; `error` is the
+    failure that was not made good yet.
     """
 
     def __init__(self) -> None:
         self.message = ""
         self.left = ""
         self.error: Exception | None = None
+        self.refused: Refused | None = None
         self._failures: list[Exception] = []
+        self._refusals: list[Exception] = []
 
     def status(self, slices: Slices, questions: Asking) -> Status:
         """Return what the annotation is doing."""
+        if self.error is not None and slices.shown is not None:
+            return Status(Phase.FAILED, message=str(self.error), error=self.error)
+        going_on = self._going_on(slices, questions)
+        if self.refused is None:
+            return going_on
+        error = self.refused.error
+        if going_on.phase is Phase.READY:
+            return Status(Phase.FAILED, message=str(error), error=error)
+        return replace(going_on, error=error)  # nothing has stopped
+
+    def _going_on(self, slices: Slices, questions: Asking) -> Status:
+        """Return what the annotation is doing while nothing has failed."""
         if slices.shown is None:
             return Status(Phase.NO_IMAGE, message=self.message)
-        if self.error is not None:
-            return Status(Phase.FAILED, message=str(self.error), error=self.error)
         if questions.is_loading:
-            return Status(Phase.LOADING, questions.fraction, f"Loading {questions.choice.model}")
+            return Status(Phase.LOADING, questions.fraction, f"Loading {questions.wanted.model}")
         if ENCODE in questions:
             return Status(Phase.ENCODING, questions.fraction, self.message or self.left or "Encoding the image")
         if questions:
@@ -44,17 +65,29 @@ class Telling:
         self.error = error
         self._failures.append(error)
 
+    def refuse(self, choice: ModelChoice, error: Exception) -> None:
+        """Note a model that could not be loaded while another one stays in use."""
+        self.refused = Refused(choice, error)
+        self._refusals.append(error)
+
     def forgive(self) -> None:
         """Forget a failure: what failed is not asked any more, or was answered since."""
         self.error = None
         self._failures.clear()
 
+    def begin_anew(self) -> None:
+        """Forget every failure, models that were refused among them: another one is chosen."""
+        self.forgive()
+        self.refused = None
+        self._refusals.clear()
+
     def raise_failure(self) -> None:
-        """Raise what has failed first since the last call, if anything has."""
-        if self._failures:
-            failure = self._failures[0]
-            self._failures.clear()
-            raise failure
+        """Raise what has failed first since the last call, if anything has; a model that was refused goes before."""
+        failures = [*self._refusals, *self._failures]
+        self._refusals.clear()
+        self._failures.clear()
+        if failures:
+            raise failures[0]
 
 
 def _ready(slices: Slices) -> str:

@@ -36,7 +36,7 @@ class ChosenImage:
     changed = Signal(description="another annotation is chosen, or none")
 
     def __init__(self, viewer: ViewerModel, choice: ModelChoice) -> None:
-        self.viewer, self.choice = viewer, choice
+        self.viewer, self._choice = viewer, choice
         self.mailbox = Mailbox()
         self._annotator: Controller | None = None
         self._is_listening = False
@@ -46,6 +46,11 @@ class ChosenImage:
         """The annotation of the chosen image; an image that was just added is chosen now at the latest."""
         self.mailbox.deliver()
         return self._annotator
+
+    @property
+    def choice(self) -> ModelChoice:
+        """The model of the annotation, and of those that begin later."""
+        return self._choice if self._annotator is None else self._annotator.choice
 
     @property
     def images(self) -> list[Image]:
@@ -90,8 +95,9 @@ class ChosenImage:
 
     def set_model(self, choice: ModelChoice) -> None:
         """Go on with another model, here and in annotations that begin later."""
-        self.choice = choice
-        if self._annotator is not None:
+        if self._annotator is None:
+            self._choice = choice
+        else:
             self._annotator.set_model(choice)
 
     def _first_image(self) -> Image | None:
@@ -105,10 +111,10 @@ class ChosenImage:
         if controller is self._annotator:
             return
         if self._annotator is not None:
+            self._choice = self._annotator.choice
             self._annotator.events.closed.disconnect(self._on_closed)
         self._annotator = controller
         if controller is not None:
-            self.choice = controller.choice
             controller.events.closed.connect(self._on_closed)
         self.changed.emit()
 

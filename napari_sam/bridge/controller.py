@@ -127,8 +127,13 @@ class Controller:
 
     @property
     def choice(self) -> ModelChoice:
-        """The model, device and precision in use."""
+        """The model, device and precision in use, or chosen and being loaded to be used next."""
         return self._annotator.choice
+
+    @property
+    def refused(self) -> ModelChoice | None:
+        """The model that could not be loaded just now, so that the one before stays in use; None if that is not so."""
+        return self._annotator.refused
 
     @property
     def is_closed(self) -> bool:
@@ -247,10 +252,11 @@ class Controller:
         self._annotator.cancel()
 
     def set_model(self, choice: ModelChoice) -> None:
-        """Go on with another model; pending prompts are answered again."""
+        """Go on with another model once it has loaded, and stay with the one in use if it cannot be loaded.
+
+        Pending prompts are answered again. Why a model could not be loaded, `events.failed` and `wait` tell.
+        """
         self._annotator.set_model(choice)
-        self.hover.turn_to(choice)
-        self._prefetch.turn_to(choice)
 
     def set_polarity(self, label: int) -> None:
         """Make the next points positive (1) or negative (0)."""
@@ -324,6 +330,7 @@ class Controller:
             (self.viewer.layers.events.removed, self._on_layer_removed),
             (self._follower.lost, self._on_lost),
             (self.events.warned, show_warning),
+            (self.events.model_changed, self._on_model_changed),
         ):
             event.connect(answer)
             begun.callback(event.disconnect, answer)
@@ -341,6 +348,10 @@ class Controller:
     def _on_lost(self, why: str) -> None:
         show_warning(why)
         self.close()
+
+    def _on_model_changed(self) -> None:
+        self.hover.turn_to(self.choice)
+        self._prefetch.turn_to(self.choice)
 
     def _on_layer_removed(self, event: Any) -> None:
         if event.value in self.layers:

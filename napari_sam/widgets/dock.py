@@ -49,6 +49,7 @@ VIEWS = {
 }
 NO_CANDIDATES = "None yet: click on an object, or draw a box round it."
 NO_MODEL = "This model cannot be used: see above, or choose another."
+FORMER_MODEL = "That model cannot be used: see above. The one before stays in use; or choose another."
 OBSTACLES = {
     "commit": "nothing is outlined, click on an object first.",
     "clear": "there is no click and no box in this slice.",
@@ -222,7 +223,7 @@ class SegmentAnythingDock(QWidget):
 
     def _on_retried(self) -> None:
         if self._shown is not None:
-            self._shown.set_model(self._shown.choice)
+            self._shown.set_model(self._shown.refused or self._shown.choice)
 
     def _on_tool_picked(self, tool: Tool) -> None:
         if self._shown is not None:
@@ -273,13 +274,16 @@ class SegmentAnythingDock(QWidget):
         self._show_all()
 
     def _on_status_changed(self) -> None:
+        if self._model.value() != self._chosen.choice:  # set by a script, or back at the former
+            self._model.setValue(self._chosen.choice)
         self._show_status()
 
     def _on_mask_changed(self) -> None:
         self._show_candidates()
 
     def _on_embedding_ready(self) -> None:
-        if self._shown is not None and self._shown.choice == self._picked:
+        annotator = self._shown
+        if annotator is not None and annotator.choice == self._picked and annotator.status.phase is not Phase.LOADING:
             remember_choice(self._picked)  # not before it is known to load
         if self._cache.isVisible():
             self._cache.refresh()
@@ -320,14 +324,17 @@ class SegmentAnythingDock(QWidget):
         self._image.setEnabled(bool(self._images()))
         self._labels.setValue(None if annotator is None else annotator.labels)
         self._labels.setEnabled(annotator is not None)
-        self._model.setValue(self._chosen.choice if annotator is None else annotator.choice)
+        self._model.setValue(self._chosen.choice)
 
     def _show_status(self) -> None:
         annotator = self._shown
         status = Status(Phase.NO_IMAGE, message=self._what_is_missing()) if annotator is None else annotator.status
-        is_model = isinstance(status.error, CheckpointError | DeviceError)
+        is_former = annotator is not None and annotator.refused is not None
+        is_model = is_former or isinstance(status.error, CheckpointError | DeviceError)
         self._model.complain(str(status.error) if is_model else "")
-        self._status.set_status(replace(status, message=NO_MODEL) if is_model else status)
+        if is_model and status.phase is Phase.FAILED:
+            status = replace(status, message=FORMER_MODEL if is_former else NO_MODEL)
+        self._status.set_status(status)
         obstacle = status.message if status.phase is Phase.NO_IMAGE else ""
         self._tools.set_obstacle(obstacle)
         self._views.set_obstacle(obstacle)

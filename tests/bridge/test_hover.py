@@ -150,6 +150,7 @@ def test_a_model_too_slow_to_follow_turns_it_off_unless_it_is_wanted(
     hover(annotator, mouse, (20, 50))
     annotator.hover.wanted = None
     annotator.set_model(ModelChoice("mobile_sam"))
+    annotator.wait(PATIENCE)
     assert annotator.hover.is_on
 
 

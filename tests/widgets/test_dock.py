@@ -308,7 +308,7 @@ def test_progress_is_shown_and_can_be_stopped(
 
 
 def test_a_failure_is_shown_once_and_another_model_helps(
-    viewer: Viewer, open_dock: Opener, qtbot: QtBot, errors: list[str]
+    plugin_settings: Any, viewer: Viewer, open_dock: Opener, qtbot: QtBot, errors: list[str]
 ) -> None:
     new_image(viewer)
     widget = open_dock()
@@ -320,10 +320,43 @@ def test_a_failure_is_shown_once_and_another_model_helps(
     assert errors == ["cannot download it: choose 'default'"]
     qtbot.mouseClick(widget._status._retry, LEFT)
     qtbot.waitUntil(lambda: len(errors) == 2, timeout=WAIT)
-    boxes(widget)["model"].setCurrentText("default")
+    boxes(widget)["model"].setCurrentText("sam_vit_b")
     qtbot.waitUntil(lambda: widget._status.value().phase is Phase.READY, timeout=WAIT)
     assert widget._model.complaint() == ""
     assert len(errors) == 2
+
+
+def test_the_former_model_is_shown_again_where_another_cannot_be_had(
+    plugin_settings: Any, viewer: Viewer, open_dock: Opener, qtbot: QtBot, predictor: FakePredictor, errors: list[str]
+) -> None:
+    new_image(viewer)
+    widget = open_dock()
+    annotator = annotator_of(widget)
+    click(annotator)
+    boxes(widget)["model"].setCurrentText("sam_vit_h")
+    qtbot.waitUntil(lambda: widget._model.complaint() != "", timeout=WAIT)
+    assert boxes(widget)["model"].currentText() == "default"
+    assert "stays in use" in widget._status.text()
+    with pytest.raises(CheckpointError, match="cannot download"):
+        annotator.wait(PATIENCE)
+    assert len(annotator.candidates) == 3
+    assert widget._model.complaint() == errors[0]
+    click(annotator, 22, 32)
+    assert len(predictor.encoded) == 1
+    assert (widget._model.complaint(), widget._status.value().phase) == ("", Phase.READY)
+    press(qtbot, widget, "Commit")
+    assert annotator.labels.data[20, 30] == 1
+    annotator.close()
+    new_image(viewer, "second")
+    assert annotator_of(widget).choice == ModelChoice()
+
+
+def test_a_model_that_a_script_chooses_is_shown(viewer: Viewer, open_dock: Opener) -> None:
+    new_image(viewer)
+    widget = open_dock()
+    annotator = annotator_of(widget)
+    annotator.set_model(ModelChoice("mobile_sam", "cpu"))
+    assert [boxes(widget)[name].currentText() for name in ("model", "device")] == ["mobile_sam", "cpu"]
 
 
 def test_the_chosen_model_is_that_of_the_next_image(viewer: Viewer, open_dock: Opener) -> None:
@@ -344,6 +377,9 @@ def test_a_model_is_remembered_once_it_has_loaded(
     annotator_of(widget)
     assert remembered_choice() == ModelChoice("sam_vit_b")
     boxes(widget)["model"].setCurrentText("sam_vit_h")
+    annotator = widget.annotator
+    assert annotator is not None
+    annotator.events.embedding_ready.emit()  # of the model in use, while the other one is loaded
     qtbot.waitUntil(lambda: widget._status.value().phase is Phase.FAILED, timeout=WAIT)
     assert remembered_choice() == ModelChoice("sam_vit_b")
 
