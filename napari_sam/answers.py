@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,13 +10,15 @@ import numpy as np
 from .masks import Mask, MaskResult
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from .geometry import Frame
     from .prompts import Prompts
 
 Candidates = list[tuple[Mask, float]]
-CUT_OFF_PENALTY = 0.15
+CUT_OFF_PENALTY = 0.25
 """Taken from the score of a mask that its region cuts off: a larger region shows the object whole."""
 CONTRADICTION_PENALTY = 0.5
 """Taken, times the share of the points that a mask contradicts: one that leaves out what was clicked is wrong."""
@@ -27,11 +30,14 @@ OUTSIDE_BOX = -3.0
 """Highest logit beyond a prompt box, where masks are kept to it."""
 
 
-def within_box(logits: NDArray[np.float32], frame: Frame, prompts: Prompts) -> NDArray[np.float32]:
+def within_box(
+    logits: NDArray[np.float32], frame: Frame, prompts: Prompts, roundness: float = 0.0
+) -> NDArray[np.float32]:
     """Return logits (..., h, w) of the region of `frame` that are negative beyond the prompts' box.
 
     The mask may reach about half a low-resolution cell further. It is left alone if a point says that the object goes
-    on outside.
+    on outside. Where there is no point, `roundness` is added in the middle of the box, taken off in its corners, and
+    nothing on the ellipse in it: where the network is in doubt, objects are rather round than square.
     """
     if not len(prompts.boxes):
         return logits
@@ -41,39 +47,82 @@ def within_box(logits: NDArray[np.float32], frame: Frame, prompts: Prompts) -> N
     rows, cols = ((low[a] <= (cells := frame.low_positions(a))) & (cells <= high[a]) for a in (0, 1))
     if not (rows.any() and cols.any()):  # a box between the centres of the cells
         return logits
+    if roundness and not len(prompts.points):
+        logits = logits + np.float32(roundness) * _within_ellipse(frame, low, high)
     return np.where(np.outer(rows, cols), logits, np.minimum(logits, np.float32(OUTSIDE_BOX)))
+
+
+def _within_ellipse(frame: Frame, low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return how far within a box's ellipse each cell (h, w) lies: 1 in the middle, 0 on it, down to -1 outside."""
+    middle, half = (low + high) / 2, (high - low) / 2
+    rows, cols = (((frame.low_positions(axis) - middle[axis]) / half[axis]) ** 2 for axis in (0, 1))
+    return np.asarray(np.maximum(1 - np.sqrt(np.add.outer(rows, cols)), -1), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Weighed:
+    """All regions' candidates, one region's after another's, the n of each in the decoder's order.
+
+    `scores` (m,) are lowered by what speaks against a mask; where candidates are offered, they are what is to be
+    expected of one after hearing all. `overlap` (m, m) is the IoU of each with each.
+    """
+
+    masks: list[Mask]
+    scores: NDArray[np.float64]
+    overlap: NDArray[np.float64]
+    count: int
+
+    @property
+    def winners(self) -> list[int]:
+        """Of each candidate (n) the region's that is best."""
+        places = range(len(self.masks))
+        return [max(places[first :: self.count], key=self.scores.__getitem__) for first in range(self.count)]
 
 
 def choose(answers: list[Candidates], prompts: Prompts) -> MaskResult:
     """Take each candidate from the region whose mask is best; the decoder's order of candidates stays.
 
-    One region alone gives the decoder's own scores. Among several a score is lowered by what speaks against the mask;
-    where candidates are offered, it becomes what is to be expected of one after hearing all.
+    One region alone gives the decoder's own scores.
     """
     if len(answers) == 1:
-        return _result(answers[0])
-    rated = [[(mask, _rated(mask, score, prompts)) for mask, score in candidates] for candidates in answers]
-    if len(answers[0]) > 1 and len(prompts.positive):
-        rated = _agreed(rated, prompts)
-    return _result([max(same, key=lambda one: one[1]) for same in zip(*rated, strict=True)])
+        return result_of(*zip(*answers[0], strict=True))
+    weighed = weigh(answers, prompts)
+    return result_of([weighed.masks[k] for k in weighed.winners], [weighed.scores[k] for k in weighed.winners])
 
 
-def _agreed(rated: list[Candidates], prompts: Prompts) -> list[Candidates]:
-    """Return each mask with the IoU to expect of it, if every candidate is right as often as its score says.
+def weigh(answers: list[Candidates], prompts: Prompts) -> Weighed:
+    """Compare the answers of several regions."""
+    masks = [mask for candidates in answers for mask, _ in candidates]
+    scores = np.array([_rated(mask, score, prompts) for candidates in answers for mask, score in candidates])
+    count = len(answers[0])
+    if count == 1 or not len(prompts.positive):
+        return Weighed(masks, scores, np.eye(len(masks)), count)
+    overlap = _overlap(masks, prompts)
+    return Weighed(masks, _expected(scores, overlap), overlap, count)
+
+
+def result_of(masks: Sequence[Mask], scores: Sequence[float]) -> MaskResult:
+    """Return candidates as a result."""
+    return MaskResult(tuple(masks), np.array(scores, np.float32))
+
+
+def _expected(scores: NDArray[np.float64], overlap: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the IoU (m,) to expect of each mask, if every candidate is right as often as its score says.
 
     Crops of several scales that find the same object confirm one another; the predicted IoU of one alone is often
     sure of the wrong scale.
     """
-    masks = [mask for candidates in rated for mask, _ in candidates]
-    scores = np.array([score for candidates in rated for _, score in candidates])
     weights = np.maximum(scores, LEAST_SCORE) ** SHARPNESS
+    return np.asarray(overlap @ weights / weights.sum())
+
+
+def _overlap(masks: Sequence[Mask], prompts: Prompts) -> NDArray[np.float64]:
+    """Return the IoU (m, m) of each mask with each, sampled as densely as pixels are near the clicks."""
     places, areas = _log_polar(prompts.positive.mean(axis=0), max(masks[0].shape))
     inside = np.stack([mask.logits_at(places) > 0 for mask in masks])
     sizes = inside @ areas
     both = (inside * areas) @ inside.T
-    overlap = both / np.maximum(sizes[:, None] + sizes[None] - both, 1)
-    expected = iter((overlap @ weights / weights.sum()).tolist())
-    return [[(mask, next(expected)) for mask, _ in candidates] for candidates in rated]
+    return np.asarray(both / np.maximum(sizes[:, None] + sizes[None] - both, 1))
 
 
 def _log_polar(centre: NDArray[np.float64], farthest: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -90,8 +139,3 @@ def _rated(mask: Mask, score: float, prompts: Prompts) -> float:
     wrong = (mask.logits_at(prompts.points) > 0) != (prompts.labels == 1)
     contradicted = float(wrong.mean()) if len(wrong) else 0.0
     return score - CUT_OFF_PENALTY * mask.is_cut_off() - CONTRADICTION_PENALTY * contradicted
-
-
-def _result(candidates: Candidates) -> MaskResult:
-    masks, scores = zip(*candidates, strict=True)
-    return MaskResult(masks, np.array(scores, np.float32))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from .answers import choose, within_box
+from .blending import blend
 from .checkpoints import load_sam
 from .embedding import ImageEmbedding, RegionEmbedding
 from .embedding_cache import key_of
@@ -282,7 +283,8 @@ class Predictor:
                 part = batch[start : start + at_once]
                 for query, answer in zip(part, self._answers(part), strict=True):
                     answers[query.owner].append(answer)
-        return [choose(answer, one) for answer, one in zip(answers, objects, strict=True)]
+        settle = blend if self.profile.crop_sides else choose
+        return [settle(answer, one) for answer, one in zip(answers, objects, strict=True)]
 
     def cells(self, region: RegionEmbedding) -> NDArray[np.float32]:
         """Return what the encoder made of each cell of a region's input: features (C, h, w), the padding's included."""
@@ -388,7 +390,9 @@ class Predictor:
         answers = []
         for query, own_logits, own_scores in zip(queries, all_logits, all_scores, strict=True):
             frame = query.region.frame
-            kept = within_box(own_logits, frame, query.prompts) if self.profile.masks_within_boxes else own_logits
+            kept = own_logits
+            if self.profile.masks_within_boxes:
+                kept = within_box(own_logits, frame, query.prompts, self.profile.roundness)
             answers.append([(Mask(one, frame), float(score)) for one, score in zip(kept, own_scores, strict=True)])
         return answers
 

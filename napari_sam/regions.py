@@ -1,7 +1,7 @@
 """Which parts of an image are worth encoding for an object's prompts.
 
 A small network sees small objects only when the crop has the right scale. A box tells the scale, so does an earlier
-mask; a first click does not, so crops of several sides round it are offered and the predicted IoU decides between them.
+mask; a first click does not, so crops of several sides round it are offered, and what they say is weighed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from .prompts import MaskPrompt, Prompts
 
-MARGIN = 1.5
-"""Side of a crop over the side of the object expected in it."""
-FITTING = (1.15, 2.5)
-"""Sides, over the expected object's, between which an encoded region serves as well as a new one."""
+MARGINS = (1.3, 1.9)
+"""Sides of the crops over the side of the object expected in them: what two see apart, their average sees better."""
+SPREAD = 1.5
+"""Least side of a crop round several clicks over what they span."""
+ALIKE = 1.12
+"""Ratio up to which the side of an encoded region serves as well as the one wanted."""
 SMALLEST_SIDE = 32
 
 
@@ -37,10 +39,9 @@ def helpful_regions(
     expected = _expected_extent(prompts)
     if expected is None:
         wanted = _crops_round_click(prompts.positive, shape, crop_sides)
-    elif any(_fits(box, expected) for box in known):
-        wanted = []
     else:
-        wanted = [_crop(expected, MARGIN, shape)]
+        missing = [margin for margin in MARGINS if not any(_shows(box, expected, margin) for box in known)]
+        wanted = [_crop(expected, margin, shape) for margin in missing]
     return [box for box in dict.fromkeys(wanted) if box not in known and not _is_nearly_whole(box, shape)]
 
 
@@ -86,21 +87,23 @@ def _crops_round_click(points: NDArray[np.float64], shape: tuple[int, int], crop
     if not len(points):
         return []
     low, high = points.min(0), points.max(0)
-    spread = MARGIN * (high - low).max()
+    spread = SPREAD * (high - low).max()
     return [square_around((low + high) / 2, side, shape) for side in crop_sides if side >= spread]
 
 
 def _crop(extent: NDArray[np.float64], margin: float, shape: tuple[int, int]) -> Box:
-    side = max(SMALLEST_SIDE, int(np.ceil(margin * ((extent[1] - extent[0]).max() + 1))))
-    return square_around(extent.mean(0), side, shape)
+    return square_around(extent.mean(0), int(np.ceil(_wanted_side(extent, margin))), shape)
 
 
-def _fits(box: Box, extent: NDArray[np.float64]) -> bool:
-    """Whether a known region shows the expected object whole, neither tiny nor touching the border."""
+def _shows(box: Box, extent: NDArray[np.float64], margin: float) -> bool:
+    """Whether a known region shows the expected object whole and at about the scale of that margin."""
     low, high = np.array(box[:2]), np.array(box[2:])
-    size = (extent[1] - extent[0]).max() + 1
-    ratio = (high - low).max() / size
-    return bool((extent[0] >= low).all() and (extent[1] < high).all() and FITTING[0] <= ratio <= FITTING[1])
+    ratio = (high - low).max() / _wanted_side(extent, margin)
+    return bool((extent[0] >= low).all() and (extent[1] < high).all() and 1 / ALIKE <= ratio <= ALIKE)
+
+
+def _wanted_side(extent: NDArray[np.float64], margin: float) -> float:
+    return max(float(SMALLEST_SIDE), margin * float((extent[1] - extent[0]).max() + 1))
 
 
 def _is_nearly_whole(box: Box, shape: tuple[int, int]) -> bool:

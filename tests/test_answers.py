@@ -84,6 +84,19 @@ def test_masks_stay_in_their_box() -> None:
     assert np.abs(np.array([row0, col0, row1, col1]) - [16, 32, 80, 96]).max() <= 4  # half a cell of 8 px
 
 
+def test_roundness_decides_where_the_network_is_in_doubt() -> None:
+    box = Prompts(boxes=[(16, 16, 111, 111)])
+    doubt, sure = (np.full((16, 16), logit, np.float32) for logit in (0.01, 9))
+    disk = Mask(within_box(doubt, WHOLE, box, 4), WHOLE)
+    assert disk.area == pytest.approx(np.pi / 4 * 96**2, rel=0.08)
+    assert not np.asarray(disk)[24, 24]
+    square = Mask(within_box(sure, WHOLE, box), WHOLE)
+    assert np.asarray(square)[24, 24]
+    assert Mask(within_box(sure, WHOLE, box, 4), WHOLE).area == pytest.approx(square.area, rel=0.02)
+    clicked = Prompts(points=[(20, 20)], boxes=[(16, 16, 111, 111)])
+    assert (within_box(doubt, WHOLE, clicked, 4) == within_box(doubt, WHOLE, clicked)).all()
+
+
 def test_a_click_outside_the_box_opens_it() -> None:
     logits = np.full((16, 16), 5, np.float32)
     prompts = Prompts(points=[(100, 100)], labels=[1], boxes=[(16, 32, 79, 95)])

@@ -581,10 +581,10 @@ def test_refined_regions_are_what_encode_makes_of_them(toy_predictor: Predictor)
     image = np.random.default_rng(0).normal(size=(*SHAPE, 5)).cumsum(axis=0)
     whole = toy_predictor.encode(image, channels=(4, 0), limits=[(-5, 5), (-3, 9)])
     refined = toy_predictor.refine(whole, image, Prompts(boxes=BOX))
-    assert len(refined.boxes) == 2
+    assert len(refined.boxes) == 3
     again = toy_predictor.encode(image, channels=(4, 0), limits=[(-5, 5), (-3, 9)], region=refined.boxes[1])
     assert torch.allclose(refined.regions[1].features, again.regions[0].features, atol=1e-5)
-    assert refined.merge(again).boxes == refined.boxes
+    assert set(refined.merge(again).boxes) == set(refined.boxes)
 
 
 def test_refining_can_be_cancelled(toy_predictor: Predictor) -> None:

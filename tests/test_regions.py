@@ -52,20 +52,23 @@ def test_negative_clicks_alone_ask_for_nothing() -> None:
     assert helpful(Prompts(points=[(100, 200)], labels=[0])) == []
 
 
-def test_a_box_asks_for_one_crop_somewhat_larger() -> None:
-    ((row0, col0, row1, col1),) = helpful(Prompts(boxes=[(100, 200, 139, 259)]))
-    assert (row1 - row0, col1 - col0) == (90, 90)
-    assert row0 < 100
-    assert row1 > 139
-    assert col0 < 200
-    assert col1 > 259
+def test_a_box_asks_for_two_crops_somewhat_larger() -> None:
+    crops = helpful(Prompts(boxes=[(100, 200, 139, 259)]))
+    assert sides(crops) == [(78, 78), (114, 114)]
+    for row0, col0, row1, col1 in crops:
+        assert row0 < 100
+        assert row1 > 139
+        assert col0 < 200
+        assert col1 > 259
 
 
 def test_a_region_that_shows_the_box_well_will_do() -> None:
     box = Prompts(boxes=[(100, 200, 139, 259)])
-    assert helpful(box, (80, 180, 180, 280)) == []
-    assert len(helpful(box, (80, 210, 180, 310))) == 1  # cuts it
-    assert len(helpful(box, (50, 50, 350, 350))) == 1  # shows it tiny
+    small, large = helpful(box)
+    assert helpful(box, (80, 190, 160, 270)) == [large]
+    assert helpful(box, (80, 190, 160, 270), (65, 175, 175, 285)) == []
+    assert helpful(box, (80, 210, 160, 290)) == [small, large]  # cuts it
+    assert helpful(box, (50, 50, 350, 350)) == [small, large]  # shows it tiny
 
 
 def test_an_object_as_large_as_the_image_needs_no_crop() -> None:

@@ -157,6 +157,7 @@ _TABLE = (
             heads=(2, 3, 5, 6),  # few and wide ones: on a CPU the attention matrices cost the most
             windows=(8, 8, 16, 16),  # the grids are 64, 32, 16 and 16: both last stages see the whole input
             neck=128,
+            details=True,
         ),
         DecoderSpec(width=128, heads=8, mlp=512, iou_hidden=128),
     ),
