@@ -30,7 +30,8 @@ def main() -> None:
         annotator.commit()
     annotator.points.add([PENDING])
     annotator.wait(60)
-    QApplication.sendPostedEvents()  # else the dock has no place in the window yet
+    for _ in range(5):
+        QApplication.processEvents()  # the window lays itself out round the dock
     TARGET.parent.mkdir(exist_ok=True)
     imsave(TARGET, viewer.screenshot(canvas_only=False, flash=False)[..., :3], check_contrast=False)
     viewer.close()
