@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import published
 import torch
+from skimage.draw import disk
 from table import in_turns
 
 import napari_sam
@@ -39,7 +40,8 @@ def main() -> None:
     mobile_sam = build_sam(SPECS["vit_t"]).eval()
     pixels = torch.randn(1, 3, SIDE, SIDE)
     predictor = napari_sam.load_predictor("default", device="cpu", precision="float32")
-    image = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 90, (SIDE, SIDE, 3), np.uint8)
+    image[disk((500, 520), 60)] += 120
     whole = predictor.encode(image)
     refined = {"click": predictor.refine(whole, image, CLICK), "box": predictor.refine(whole, image, BOX)}
     work: dict[str, Callable[[], object]] = {

@@ -34,7 +34,7 @@ from .models.mask_decoder import ImageSide, joined_sides
 from .models.placement import Placement, is_large, quickest_on_cpu
 from .models.sam import Sam
 from .queries import queries_of
-from .regions import helpful_regions
+from .regions import expected_extent, helpful_regions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +54,8 @@ PROMPTS_PER_PASS = 32
 REGIONS_PER_PASS = 8
 KEPT_SIDES = 16
 """Regions whose side of the decoder is kept: 16 MB each for SAM."""
+FIRST_LOOK = 0.75
+"""Share of the work of refining a click that is done before what it shows is looked at more closely."""
 
 
 def load_predictor(
@@ -218,15 +220,29 @@ class Predictor:
     ) -> ImageEmbedding:
         """Return `embedding` with the regions that would help with `prompts`, say a crop round a small object.
 
-        The published checkpoints know one scale and return it as it is. `image` is the array that was encoded.
+        Where only clicks say what is meant, crops round what the first ones show are among them. The published
+        checkpoints know one scale and return it as it is. `image` is the array that was encoded.
 
         Raises
         ------
         ValueError
             The image cannot be the one of the embedding: another shape, other channels, another type.
+        PromptError
+            As `decode` does.
         """
-        boxes = helpful_regions(prompts, embedding.shape, embedding.boxes, self.profile.crop_sides)
-        return self.encode_regions(embedding, image, boxes if self.profile.crop_sides else (), progress, cancelled)
+        boxes = self._helpful(embedding, prompts)
+        if not boxes or expected_extent(prompts) is not None:
+            return self.encode_regions(embedding, image, boxes, progress, cancelled)
+        seen = self.encode_regions(embedding, image, boxes, _part_of(progress, 0.0, FIRST_LOOK), cancelled)
+        found = self.decode(seen, prompts)
+        closer = self._helpful(seen, replace(prompts, mask=found.masks[found.best]))
+        if progress is not None and not closer:
+            progress(1.0)
+        return self.encode_regions(seen, image, closer, _part_of(progress, FIRST_LOOK, 1.0), cancelled)
+
+    def _helpful(self, embedding: ImageEmbedding, prompts: Prompts) -> Sequence[Box]:
+        sides = self.profile.crop_sides
+        return helpful_regions(prompts, embedding.shape, embedding.boxes, sides) if sides else ()
 
     def encode_regions(
         self,
@@ -414,6 +430,18 @@ class Predictor:
     def _check_ours(self, embedding: ImageEmbedding) -> None:
         if embedding.model != self.fingerprint:
             raise ValueError("this embedding was made by other weights or in another precision: encode the image again")
+
+
+def _part_of(progress: Callable[[float], None] | None, start: float, stop: float) -> Callable[[float], None] | None:
+    """Return what tells `progress` of a part of the work, from `start` to `stop`."""
+    if progress is None:
+        return None
+
+    def told(share: float) -> None:
+        if share > 0 or start == 0:  # the part before has said where this one starts
+            progress(start + (stop - start) * share)
+
+    return told
 
 
 def _array_of(features: torch.Tensor, dtype: torch.dtype) -> NDArray[Any]:

@@ -36,7 +36,7 @@ def helpful_regions(
 
     `crop_sides` are the sides in pixels to try round a click whose object's size is not known.
     """
-    expected = _expected_extent(prompts)
+    expected = expected_extent(prompts)
     if expected is None:
         wanted = _crops_round_click(prompts.positive, shape, crop_sides)
     else:
@@ -74,7 +74,7 @@ def mask_corners(mask: MaskPrompt) -> NDArray[np.float64]:
     return np.zeros((0, 2))
 
 
-def _expected_extent(prompts: Prompts) -> NDArray[np.float64] | None:
+def expected_extent(prompts: Prompts) -> NDArray[np.float64] | None:
     """Return the box (2, 2) of lowest and highest (row, column) where the object lies, or None if only clicks tell."""
     corners = np.concatenate([prompts.boxes.reshape(-1, 2), mask_corners(prompts.mask)])
     if not len(corners):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from napari_sam.checkpoints import load_sam
 from napari_sam.masks import CERTAIN
 from napari_sam.models import layers, placement
 from napari_sam.predictor import PROMPTS_PER_PASS
+from napari_sam.regions import helpful_regions
 from napari_sam.training.synthetic import draw
 
 SHAPE = (90, 130)
@@ -570,11 +572,26 @@ def test_a_model_of_several_scales_encodes_crops_round_the_prompts(toy_predictor
     refined = toy_predictor.refine(embedding, image, Prompts(points=[INSIDE]), progress=seen.append)
     assert embedding.boxes == ((0, 0, *SHAPE),)
     assert refined.boxes[0] == (0, 0, *SHAPE)
-    assert sorted(row1 - row0 for row0, _, row1, _ in refined.boxes[1:]) == list(CROP_SIDES)
+    count = 1 + len(CROP_SIDES)
+    assert sorted(row1 - row0 for row0, _, row1, _ in refined.boxes[1:count]) == list(CROP_SIDES)
+    assert all(earlier < later for earlier, later in pairwise(seen))
     assert seen[-1] == 1.0
-    assert seen.count(1.0) == 1
     assert refined.limits == embedding.limits
     assert toy_predictor.refine(refined, image, Prompts(points=[INSIDE])) is refined
+
+
+def test_what_a_click_shows_is_looked_at_more_closely() -> None:
+    image, predictor = picture(300, 400), make_predictor(CROP_SIDES)
+    click = Prompts(points=[(150, 200)])
+    whole = predictor.encode(image)
+    refined = predictor.refine(whole, image, click)
+    first = predictor.encode_regions(whole, image, helpful_regions(click, whole.shape, whole.boxes, CROP_SIDES))
+    found = predictor.decode(first, click)
+    shown = replace(click, mask=found.masks[found.best])
+    closer = helpful_regions(shown, whole.shape, first.boxes, CROP_SIDES)
+    assert refined.boxes == (*first.boxes, *closer)
+    boxed = predictor.refine(whole, image, Prompts(boxes=[(100, 150, 180, 230)]))
+    assert len(boxed.boxes) == 3  # a box says it all at once
 
 
 def test_refined_regions_are_what_encode_makes_of_them(toy_predictor: Predictor) -> None:
@@ -722,13 +739,14 @@ def test_regions_that_do_not_fit_the_memory_together_are_encoded_apart(monkeypat
     sizes = out_of_memory_until(predictor, monkeypatch, "encode", lambda sizes: sizes[-1] == 1)
     shares: list[float] = []
     refined = predictor.refine(predictor.encode(image), image, click, progress=shares.append)
-    assert sizes == [1, 2, 1, 1]
+    assert sizes == [1, 2, *[1] * (len(expected.regions) - 1)]
     assert shares == sorted(set(shares))
     assert "smaller parts" in "".join(said)
     for ours, theirs in zip(refined.regions, expected.regions, strict=True):
         torch.testing.assert_close(ours.features, theirs.features)
+    before = len(sizes)
     predictor.refine(predictor.encode(image), image, click)
-    assert sizes[4:] == [1, 1, 1]  # it has learnt
+    assert sizes[before:] == [1] * len(expected.regions)  # it has learnt
     assert len(said) == 1
 
 

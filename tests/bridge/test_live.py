@@ -184,7 +184,7 @@ def test_the_mask_follows_a_hand_that_is_quicker_than_the_network(
         mouse.move((20, col))
         mouse.move((20, col + 0.5))  # a newer question, before the older one is answered
         predictor.may_decode.set()
-        annotator.mailbox.wait(0.05)
+        annotator.mailbox.wait(2.0)
         seen.add(int(np.nonzero(annotator.preview.data)[1].max()))
     mouse.release((20, 59.5))
     annotator.wait(PATIENCE)
