@@ -96,6 +96,7 @@ class CropRule:
     cut: float = 0.1  # share of those whose crop is smaller than the object
     nearest: float = 1.15
     farthest: float = 14.0
+    nearer: tuple[float, ...] = (3.5, 2.2)  # in as many shares: the scale that is chosen in the end is a near one
 
 
 def random_sample(rng: np.random.Generator, picture: Picture, rule: CropRule) -> Sample:
@@ -131,8 +132,8 @@ def random_region(rng: np.random.Generator, picture: Picture, main: int, rule: C
         return 0, 0, height, width
     if kind > 1 - rule.cut:
         ratio = between(rng, 0.35, rule.nearest)
-    else:  # near views more often than far ones: the scale that is chosen in the end is a near one
-        ratio = between(rng, rule.nearest, rule.farthest if rng.random() < 0.5 else 3.5)
+    else:
+        ratio = between(rng, rule.nearest, float(rng.choice([rule.farthest, *rule.nearer])))
     side = max(LEAST_SIDE, int(longest * ratio))
     if rng.random() < 0.6:
         centre = _inner_point(rng, picture, main)

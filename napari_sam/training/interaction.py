@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage as ndi
 from torch import Tensor
 
 Clicks = tuple[Tensor, Tensor]
@@ -12,6 +14,17 @@ CHECK_EVERY = 8  # erosions between two looks at whether anything is left, which
 
 
 def depths(regions: Tensor) -> Tensor:
+    """Return how far each pixel of P regions (P, H, W) is from the outside, in pixels (P, H, W); 0 outside.
+
+    What lies beyond the picture is outside. A GPU counts erosions instead, which it is quicker at.
+    """
+    if regions.is_cuda:
+        return erosions(regions)
+    exact = [ndi.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1] for region in regions.numpy()]
+    return torch.from_numpy(np.stack(exact).astype(np.float32))
+
+
+def erosions(regions: Tensor) -> Tensor:
     """Return how many erosions each pixel of P regions (P, H, W) survives, int64: about its distance to the outside.
 
     A square and a cross take turns, whose distance is an octagon's; what lies beyond the picture is outside.

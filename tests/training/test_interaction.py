@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage as ndi
 
-from napari_sam.training.interaction import bounding_boxes, depths, first_clicks, jittered_boxes, next_clicks
+from napari_sam.training.interaction import bounding_boxes, depths, erosions, first_clicks, jittered_boxes, next_clicks
 
 
 @pytest.fixture
@@ -28,7 +28,8 @@ def cells(points):
     return torch.round((points.flip(-1) + 0.5) / 2 - 0.5).long()[:, 0]
 
 
-def test_depth_is_about_the_distance_to_the_outside():
+@pytest.mark.parametrize("depths", [depths, erosions])
+def test_depth_is_about_the_distance_to_the_outside(depths):
     rng = np.random.default_rng(0)
     noise = ndi.gaussian_filter(rng.standard_normal((3, 64, 64)), (0, 5, 5))
     regions = noise > 0.02
@@ -39,7 +40,8 @@ def test_depth_is_about_the_distance_to_the_outside():
     assert not depths(torch.zeros(1, 4, 4, dtype=torch.bool)).any()
 
 
-def test_the_edge_of_the_picture_is_outside():
+@pytest.mark.parametrize("depths", [depths, erosions])
+def test_the_edge_of_the_picture_is_outside(depths):
     assert depths(torch.ones(1, 9, 9, dtype=torch.bool)).max() == 5
 
 
