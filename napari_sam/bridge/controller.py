@@ -280,7 +280,9 @@ class Controller:
         if labels is not None:
             check_labels(labels, self.image_layer)
         self._canvas.release()
+        self._keys.unbind(self.labels)
         self._layers.turn_to(labels, self.viewer.layers)
+        self._keys.bind(self.labels)
         self._canvas = self._new_canvas(is_new=labels is None)
         self._annotator.set_canvas(self._canvas)
 
@@ -334,7 +336,10 @@ class Controller:
         ):
             event.connect(answer)
             begun.callback(event.disconnect, answer)
-        begun.callback(Keys(self, (layers.points, layers.shapes, layers.preview.layer)).unbind)
+        self._keys: Keys = Keys(self)
+        begun.callback(self._keys.unbind_all)
+        for layer in layers.made_or_bound:
+            self._keys.bind(layer)
         if (take_down_bell := _hang_bell(self)) is not None:
             begun.callback(take_down_bell)
         self._follower.show_slice()

@@ -1,14 +1,16 @@
 """Keys on the canvas while one of an annotation's layers is selected.
 
-They are bound on the layers themselves, which beats what napari binds on their classes and on the viewer.
+They are bound on the layers themselves, which beats what napari binds on their classes and on the viewer. The labels
+are painted by hand, too: there keys that napari uses itself are left to it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Shapes
+from napari.layers import Labels, Shapes
 from napari.utils.key_bindings import coerce_keybinding
 from napari.utils.notifications import show_warning
 
@@ -17,8 +19,9 @@ from .settings import remembered
 from .tools import Tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from napari.components import ViewerModel
     from napari.layers import Layer
 
     from .controller import Controller
@@ -53,8 +56,9 @@ ACTIONS = {
 }
 """What keys can do, by the name of the setting and of the command in the palette."""
 
-FINISH_DRAWING = ("commit", "clear")
-"""While an outline is drawn, the keys of these finish it, as everywhere in napari."""
+FINISH_DRAWING = {"commit": ("polygon",), "clear": ("polygon", "paint")}
+"""While an outline is drawn, the keys of these finish it, as everywhere in napari; with the modes in which a labels
+layer has something to finish, or to give up."""
 
 
 def keys_in_use() -> dict[str, str]:
@@ -77,9 +81,43 @@ def problems() -> list[str]:
     return found
 
 
+def left_to_napari(viewer: ViewerModel) -> list[str]:
+    """Return the actions whose keys napari uses itself while a labels layer is selected, so that they are not bound."""
+    napari = {**_class_keymap(type(viewer)), **viewer.keymap, **_class_keymap(Labels)}
+    return [
+        name
+        for name, key in keys_in_use().items()
+        if (own := napari.get(coerce_keybinding(key))) is not None and own is not _finish(Labels, name)
+    ]
+
+
 def in_words(key: str) -> str:
     """Return a key as it is written for people: Ctrl+Z."""
     return key.replace("Control", "Ctrl").replace("-", "+")
+
+
+def keys_in_words(viewer: ViewerModel) -> list[str]:
+    """Return what every key does, where it does not, and where to change it, as lines of rich text."""
+    keys = {name: f"<b>{in_words(key)}</b>" for name, key in keys_in_use().items()}
+    lines = [f"{key} {ACTIONS[name].about}" for name, key in keys.items()]
+    if left := left_to_napari(viewer):
+        lines.append(f"While the labels are selected, {', '.join(keys[name] for name in left)} are napari's own.")
+    commit, clear = (keys[name] for name in FINISH_DRAWING)
+    lines.append(
+        f"While an outline or a polygon of labels is drawn, {commit} and {clear} finish it; while labels are painted, "
+        f"{clear} gives up the stroke."
+    )
+    return [*lines, "<i>Change them in File &gt; Preferences, for images that are opened next.</i>"]
+
+
+def _class_keymap(provider: type) -> dict[Any, Any]:
+    """Return what napari binds on a class, and on those that it is made of."""
+    return {key: act for one in reversed(provider.__mro__) for key, act in vars(one).get("class_keymap", {}).items()}
+
+
+def _finish(layer_type: type, name: str) -> Any:
+    """Return how napari itself finishes what is drawn, with the key that an action has from the start; or None."""
+    return _class_keymap(layer_type).get(coerce_keybinding(ACTIONS[name].key)) if name in FINISH_DRAWING else None
 
 
 def _keys_wanted() -> dict[str, str]:
@@ -96,46 +134,80 @@ def _is_key(key: str) -> bool:
     return bool(part.key.name != "UNKNOWN" and modifiers == key.rstrip("-").count("-"))
 
 
-class Keys:
-    """The keys of one annotation, bound on `layers` until `unbind`."""
+class Binding:
+    """What a key does on a layer now, and `before` it was bound."""
 
-    def __init__(self, controller: Controller, layers: Sequence[Layer]) -> None:
-        self._controller, self._layers = controller, tuple(layers)
+    def __init__(self, name: str, act: Callable[[Layer], None], before: Any) -> None:
+        self.__name__ = name  # napari wants to know it of whatever a key does
+        self.act, self.before = act, before
+
+    def __call__(self, layer: Layer) -> None:
+        """Answer the key."""
+        self.act(layer)
+
+
+class Keys:
+    """The keys of one annotation, on each layer from `bind` to `unbind`."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
         self._is_drawing = False
-        self._before: list[tuple[Layer, Any, Any]] = []
+        self._bound: dict[Layer, dict[Any, Binding]] = {}
         for problem in problems():
             show_warning(problem)
-        for layer in self._layers:
-            for name, key in keys_in_use().items():
-                self._bind(layer, name, key)
-            if isinstance(layer, Shapes):
-                layer.events.data.connect(self._on_shape_data)
 
-    def unbind(self) -> None:
-        """Give every key back to whoever had it before."""
-        for layer, key, before in reversed(self._before):
-            layer.bind_key(key, before, overwrite=True)
-        for layer in self._layers:
-            if isinstance(layer, Shapes):
-                layer.events.data.disconnect(self._on_shape_data)
-        self._before = []
+    def bind(self, layer: Layer) -> None:
+        """Give a layer the keys; the labels, which are painted by hand as well, not those that are napari's there."""
+        is_painted = isinstance(layer, Labels) and layer is not self._controller.preview
+        left_out = left_to_napari(self._controller.viewer) if is_painted else ()
+        names = {coerce_keybinding(key): name for name, key in keys_in_use().items() if name not in left_out}
+        self._bound[layer] = {
+            key: Binding(name, partial(self._on_pressed, name), layer.keymap.get(key)) for key, name in names.items()
+        }
+        for key, binding in self._bound[layer].items():
+            layer.bind_key(key, binding, overwrite=True)
+        if isinstance(layer, Shapes):
+            layer.events.data.connect(self._on_shape_data)
 
-    def _bind(self, layer: Layer, name: str, key: str) -> None:
-        binding = coerce_keybinding(key)
-        self._before.append((layer, binding, layer.keymap.get(binding)))
+    def unbind(self, layer: Layer) -> None:
+        """Give every key of a layer back to whoever had it before."""
+        for key, binding in self._bound.pop(layer).items():
+            _take_out(layer, key, binding)
+        if isinstance(layer, Shapes):
+            layer.events.data.disconnect(self._on_shape_data)
 
-        def pressed(layer: Layer) -> None:
-            finish = type(layer).class_keymap.get(coerce_keybinding(ACTIONS[name].key))
-            if name in FINISH_DRAWING and self._is_drawing and isinstance(layer, Shapes) and finish is not None:
-                finish(layer)
-            else:
-                warning_only(lambda: ACTIONS[name].act(self._controller))
+    def unbind_all(self) -> None:
+        """Give every key of every layer back."""
+        for layer in list(self._bound):
+            self.unbind(layer)
 
-        layer.bind_key(binding, pressed, overwrite=True)
+    def _on_pressed(self, name: str, layer: Layer) -> None:
+        finish = _finish(type(layer), name)
+        if finish is not None and self._draws(layer, name):
+            finish(layer)
+        else:
+            warning_only(lambda: ACTIONS[name].act(self._controller))
+
+    def _draws(self, layer: Layer, name: str) -> bool:
+        """Whether napari draws something in a layer that a key finishes."""
+        if isinstance(layer, Labels):
+            return str(layer.mode) in FINISH_DRAWING[name]
+        return isinstance(layer, Shapes) and self._is_drawing
 
     def _on_shape_data(self, event: Any) -> None:
         if str(event.action) in ("adding", "added"):
             self._is_drawing = str(event.action) == "adding"
+
+
+def _take_out(layer: Layer, key: Any, binding: Binding) -> None:
+    """Undo a binding, under those that other annotations of the same layer have put over it."""
+    top = layer.keymap.get(key)
+    if top is binding:
+        layer.bind_key(key, binding.before, overwrite=True)
+    while isinstance(top, Binding):
+        if top.before is binding:
+            top.before = binding.before
+        top = top.before
 
 
 def warning_only(act: Callable[[], Any]) -> None:

@@ -12,7 +12,7 @@ from qtpy.QtCore import QEvent, QSize
 from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 
 from ..bridge.chosen import ChosenImage
-from ..bridge.keys import ACTIONS, in_words, keys_in_use
+from ..bridge.keys import keys_in_words
 from ..bridge.registry import open_controllers
 from ..bridge.remembered import remember_choice, remember_ways, remembered_choice
 from ..errors import CheckpointError, DeviceError, NapariSamError
@@ -102,7 +102,7 @@ class SegmentAnythingDock(QWidget):
             form.addRow(name, picker)
         form.insertRow(2, self._model.details)
         form.addRow(self._labels_complaint)
-        keys = QLabel(_list_of_keys())
+        keys = QLabel("<br>".join(keys_in_words(self._viewer)))
         keys.setWordWrap(True)
         parts = (self._status, self._tools, self._hover, self._candidates, self._actions, self._objects)
         column = QWidget()
@@ -370,12 +370,6 @@ class SegmentAnythingDock(QWidget):
     def _labels_layers(self) -> list[Layer]:
         previews = [controller.preview for controller in open_controllers(self._viewer)]
         return [layer for layer in self._viewer.layers if isinstance(layer, Labels) and layer not in previews]
-
-
-def _list_of_keys() -> str:
-    """Return what every key does, and where to change it."""
-    lines = (f"<b>{in_words(key)}</b> {ACTIONS[name].about}" for name, key in keys_in_use().items())
-    return "<br>".join([*lines, "<i>Change them in File &gt; Preferences, for images that are opened next.</i>"])
 
 
 def _notify(error: Exception) -> None:
