@@ -22,10 +22,13 @@ import socket
 import threading
 
 import pytest
+from fakes import FakePredictor
 
 # Without a working Qt napari opens a stub of a window and every test of the viewer passes. It must fail here instead.
 from qtpy.QtCore import QCoreApplication, QEvent, QThreadPool
 from qtpy.QtWidgets import QApplication, QWidget
+
+from napari_sam.worker import ModelChoice
 
 OFFSCREEN = os.environ["QT_QPA_PLATFORM"] == "offscreen"
 PATIENCE = 10.0
@@ -110,6 +113,14 @@ def _no_window_left() -> Iterator[None]:
 def _windows() -> set[QWidget]:
     widgets = QApplication.topLevelWidgets() if QApplication.instance() else []
     return {widget for widget in widgets if widget.parent() is None}
+
+
+@pytest.fixture
+def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
+    """The stand-in that answers for every model, in place of a network."""
+    fake = FakePredictor()
+    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
+    return fake
 
 
 @pytest.fixture(scope="session")

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from annotating import SHAPE
 from fakes import PATIENCE, FakePredictor
 from napari.components import ViewerModel
+from napari.layers import Image
 
 from napari_sam.bridge import commands, keys
 from napari_sam.bridge.controller import Controller
 from napari_sam.bridge.registry import open_controllers
 from napari_sam.bridge.tools import Tool
-from napari_sam.worker import ModelChoice
 
 
 @pytest.fixture
-def viewer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    fake = FakePredictor()
-    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
-    model = ViewerModel()
-    model.add_image(np.zeros((60, 90), np.uint8))
-    yield model
-    for controller in open_controllers(model):
-        controller.close()
-
-
-@pytest.fixture
-def annotator(viewer: Any) -> Controller:
+def annotator(viewer: Any, image: Image, predictor: FakePredictor) -> Controller:
     commands.start(viewer)
     return open_controllers(viewer)[0]
 
@@ -61,7 +50,7 @@ def test_commands_take_tools_in_hand(annotator: Controller, viewer: Any) -> None
 
 
 def test_the_annotation_whose_layer_is_selected_is_meant(annotator: Controller, viewer: Any) -> None:
-    viewer.add_image(np.zeros((60, 90), np.uint8))
+    viewer.add_image(np.zeros(SHAPE, np.uint8))
     commands.start(viewer)
     viewer.layers.selection.active = annotator.labels
     commands.negative_points(viewer)

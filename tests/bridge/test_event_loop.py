@@ -8,28 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from annotating import SHAPE
 from fakes import PATIENCE, FakePredictor
 from qtpy.QtCore import QObject, Qt, Signal
 
 import napari_sam
 from napari_sam.bridge.registry import open_controllers
 from napari_sam.pending import Phase
-from napari_sam.worker import ModelChoice
 
 MILLISECONDS = int(1000 * PATIENCE)
 
 
 @pytest.fixture
-def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
-    fake = FakePredictor()
-    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
-    return fake
-
-
-@pytest.fixture
 def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
     model = make_napari_viewer()
-    model.add_image(np.zeros((60, 90), np.uint8))
+    model.add_image(np.zeros(SHAPE, np.uint8))
     return model
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from napari_sam.bridge.controller import Controller
 from napari_sam.bridge.export import export_journal, export_labels, export_objects
 from napari_sam.errors import ExportError
 from napari_sam.export import Grid, objects_table, write_labels
-from napari_sam.worker import ModelChoice
 
 SHAPE = (4, 60, 90)
 
@@ -32,11 +30,8 @@ def image_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def annotator(monkeypatch: pytest.MonkeyPatch, image_path: Path) -> Iterator[Controller]:
+def annotator(viewer: ViewerModel, predictor: FakePredictor, image_path: Path) -> Controller:
     """Two nuclei and one object without a class, in two slices."""
-    fake = FakePredictor()
-    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
-    viewer = ViewerModel()
     image = viewer.add_image(tifffile.imread(image_path), scale=(2, 0.5, 0.5), units=("um", "um", "um"))
     annotator = napari_sam.annotate(viewer, image)
     for place in ((1, 20, 20), (1, 30, 70), (2, 40, 40)):
@@ -46,8 +41,7 @@ def annotator(monkeypatch: pytest.MonkeyPatch, image_path: Path) -> Iterator[Con
         annotator.commit()
     annotator.objects.set_class(1, "nucleus, large")
     annotator.objects.set_class(2, "nucleus, large")
-    yield annotator
-    annotator.close()
+    return annotator
 
 
 def test_labels_are_an_ome_tiff_with_the_images_axes(annotator: Controller, tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from annotating import SHAPE
 from fakes import PATIENCE, FakePredictor, disk
 from mouse import Mouse
 from napari.components import ViewerModel
+from napari.layers import Image
 
 import napari_sam
 from napari_sam.bridge.controller import Controller
@@ -17,29 +19,10 @@ from napari_sam.bridge.tools import Tool
 from napari_sam.hover import ENOUGH, SLOW
 from napari_sam.worker import ModelChoice
 
-SHAPE = (60, 90)
-
 
 @pytest.fixture
-def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
-    fake = FakePredictor()
-    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
-    return fake
-
-
-@pytest.fixture
-def annotator(predictor: FakePredictor) -> Iterator[Controller]:
-    viewer = ViewerModel()
-    viewer.add_image(np.zeros(SHAPE, np.uint8))
-    controller = napari_sam.annotate(viewer)
-    controller.wait(PATIENCE)
-    yield controller
-    controller.close()
-
-
-@pytest.fixture
-def mouse(annotator: Controller) -> Mouse:
-    return Mouse(annotator.viewer)
+def image(viewer: ViewerModel) -> Image:
+    return viewer.add_image(np.zeros(SHAPE, np.uint8))
 
 
 def until(annotator: Controller, holds: Callable[[], bool]) -> None:
@@ -120,8 +103,7 @@ def test_nothing_is_asked_while_an_object_is_pending(
     hover(annotator, mouse, (40, 60))
 
 
-def test_a_slice_that_is_left_takes_its_mask_along(predictor: FakePredictor) -> None:
-    viewer = ViewerModel()
+def test_a_slice_that_is_left_takes_its_mask_along(viewer: ViewerModel, predictor: FakePredictor) -> None:
     viewer.add_image(np.zeros((3, *SHAPE), np.uint8))
     annotator = napari_sam.annotate(viewer)
     annotator.wait(PATIENCE)
@@ -129,7 +111,6 @@ def test_a_slice_that_is_left_takes_its_mask_along(predictor: FakePredictor) -> 
     hover(annotator, mouse, (20, 30))
     viewer.dims.set_current_step(0, 2)
     assert not annotator.preview.data.any()
-    annotator.close()
 
 
 def test_a_model_too_slow_to_follow_turns_it_off_unless_it_is_wanted(
@@ -170,20 +151,16 @@ def test_a_failure_under_the_cursor_shows_nothing_and_is_no_failure(
 
 
 def test_it_works_after_a_model_that_could_not_be_loaded_is_tried_again(
-    predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+    viewer: ViewerModel, image: Image, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    viewer = ViewerModel()
-    viewer.add_image(np.zeros(SHAPE, np.uint8))
-
     def fail(*_: object) -> None:
         raise RuntimeError("on purpose")
 
     monkeypatch.setattr(ModelChoice, "load", fail)
-    annotator = napari_sam.annotate(viewer)
+    annotator = napari_sam.annotate(viewer, image)
     with pytest.raises(RuntimeError, match="on purpose"):
         annotator.wait(PATIENCE)
     monkeypatch.setattr(ModelChoice, "load", lambda *_: predictor)
     annotator.set_model(annotator.choice)
     annotator.wait(PATIENCE)
     hover(annotator, Mouse(viewer), (20, 30))
-    annotator.close()

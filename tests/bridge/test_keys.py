@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from annotating import SHAPE, click
 from fakes import PATIENCE, FakePredictor
 from napari import Viewer
 from napari.components import ViewerModel
-from napari.layers import Layer
+from napari.layers import Image, Layer
 from napari.utils.key_bindings import KeymapHandler, coerce_keybinding
 from vispy.util.keys import Key
 
@@ -18,24 +19,11 @@ import napari_sam
 from napari_sam.bridge.controller import Controller
 from napari_sam.bridge.keys import ACTIONS, Binding, keys_in_words, left_to_napari
 from napari_sam.bridge.tools import Tool
-from napari_sam.worker import ModelChoice
 
 
 @pytest.fixture
-def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
-    fake = FakePredictor()
-    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
-    return fake
-
-
-@pytest.fixture
-def annotator(predictor: FakePredictor) -> Iterator[Controller]:
-    viewer = ViewerModel()
-    viewer.add_image(np.zeros((60, 80), np.uint8))
-    controller = napari_sam.annotate(viewer)
-    controller.wait(PATIENCE)
-    yield controller
-    controller.close()
+def image(viewer: ViewerModel) -> Image:
+    return viewer.add_image(np.zeros(SHAPE, np.uint8))
 
 
 def press(viewer: ViewerModel, key: str) -> None:
@@ -48,14 +36,9 @@ def press(viewer: ViewerModel, key: str) -> None:
     assert event.handled, f"nobody answers {key}"
 
 
-def click(annotator: Controller, place: tuple[int, int]) -> None:
-    annotator.points.add(place)
-    annotator.wait(PATIENCE)
-
-
 @pytest.mark.parametrize("name", ["points", "shapes", "preview"])
 def test_enter_commits_and_undo_and_redo_follow(annotator: Controller, name: str) -> None:
-    click(annotator, (20, 30))
+    click(annotator, 20, 30)
     annotator.viewer.layers.selection.active = getattr(annotator, name)
     press(annotator.viewer, "Enter")
     assert annotator.labels.data[20, 30] == 1
@@ -66,18 +49,18 @@ def test_enter_commits_and_undo_and_redo_follow(annotator: Controller, name: str
 
 
 def test_escape_clears(annotator: Controller) -> None:
-    click(annotator, (20, 30))
+    click(annotator, 20, 30)
     press(annotator.viewer, "Escape")
     assert len(annotator.points.data) == 0
     assert annotator.candidates == ()
 
 
 def test_t_toggles_polarity_of_points_that_follow(annotator: Controller) -> None:
-    click(annotator, (20, 30))
+    annotator.points.add((20, 30))
     press(annotator.viewer, "T")
-    click(annotator, (40, 50))
+    annotator.points.add((40, 50))
     press(annotator.viewer, "T")
-    click(annotator, (30, 30))
+    annotator.points.add((30, 30))
     assert list(annotator.points.features["label"]) == [1, 0, 1]
 
 
@@ -91,7 +74,7 @@ def test_tool_keys_take_the_tool_from_any_other(annotator: Controller, start: To
 
 def test_c_goes_round_the_candidates(annotator: Controller) -> None:
     press(annotator.viewer, "C")  # nothing to choose from is no error
-    click(annotator, (20, 30))
+    click(annotator, 20, 30)
     assert annotator.chosen == 2
     chosen = []
     for _ in range(3):
@@ -105,7 +88,7 @@ def test_keys_finish_a_polygon_that_is_drawn(
     make_napari_viewer: Callable[..., Viewer], predictor: FakePredictor, key: str
 ) -> None:
     viewer = make_napari_viewer()
-    viewer.add_image(np.zeros((60, 80), np.uint8))
+    viewer.add_image(np.zeros(SHAPE, np.uint8))
     annotator = napari_sam.annotate(viewer)
     corners = [(10, 10), (10, 40), (40, 40)]
     start_polygon(annotator, corners)
@@ -122,7 +105,7 @@ def test_keys_finish_a_polygon_that_is_drawn(
 def in_window(make_napari_viewer: Callable[..., Viewer], predictor: FakePredictor) -> Iterator[Controller]:
     """An annotation in a window, which alone binds napari's own keys."""
     viewer = make_napari_viewer()
-    viewer.add_image(np.zeros((60, 80), np.uint8))
+    viewer.add_image(np.zeros(SHAPE, np.uint8))
     controller = napari_sam.annotate(viewer)
     controller.wait(PATIENCE)
     yield controller
@@ -131,7 +114,7 @@ def in_window(make_napari_viewer: Callable[..., Viewer], predictor: FakePredicto
 
 def test_on_the_labels_keys_of_napari_are_napari_s(in_window: Controller) -> None:
     viewer, labels = in_window.viewer, in_window.labels
-    click(in_window, (20, 30))
+    click(in_window, 20, 30)
     viewer.layers.selection.active = labels
     left = left_to_napari(viewer)
     assert {ACTIONS[name].key for name in left} == {"P", "B", "L", "M", "Control-Z", "Control-Shift-Z"}
@@ -151,7 +134,7 @@ def test_on_the_labels_keys_of_napari_are_napari_s(in_window: Controller) -> Non
 
 def test_on_the_labels_keys_that_napari_leaves_free_are_ours(in_window: Controller) -> None:
     viewer, labels = in_window.viewer, in_window.labels
-    click(in_window, (20, 30))
+    click(in_window, 20, 30)
     viewer.layers.selection.active = labels
     press(viewer, "C")
     assert in_window.chosen == 0
@@ -170,7 +153,7 @@ def test_on_the_labels_keys_that_napari_leaves_free_are_ours(in_window: Controll
 @pytest.mark.parametrize(("key", "painted"), [("Enter", True), ("Escape", False)])
 def test_a_polygon_of_labels_is_finished_first(in_window: Controller, key: str, painted: bool) -> None:
     viewer, labels = in_window.viewer, in_window.labels
-    click(in_window, (20, 30))
+    click(in_window, 20, 30)
     viewer.layers.selection.active = labels
     labels.mode, labels.selected_label = "polygon", 9
     polygon = labels._overlays["polygon"]
@@ -191,7 +174,7 @@ def test_keys_follow_to_other_labels(in_window: Controller) -> None:
     in_window.set_labels(None)
     assert former.keymap == {}
     assert in_window.labels.keymap.keys() == keymap.keys()
-    click(in_window, (20, 30))
+    click(in_window, 20, 30)
     viewer.layers.selection.active = in_window.labels
     press(viewer, "Enter")
     assert in_window.labels.data[20, 30] == 1
@@ -199,11 +182,11 @@ def test_keys_follow_to_other_labels(in_window: Controller) -> None:
 
 def test_two_annotations_of_the_same_labels_end_in_any_order(predictor: FakePredictor) -> None:
     viewer = ViewerModel()
-    images = [viewer.add_image(np.zeros((60, 80), np.uint8)) for _ in range(2)]
-    labels = viewer.add_labels(np.zeros((60, 80), np.uint8))
+    images = [viewer.add_image(np.zeros(SHAPE, np.uint8)) for _ in range(2)]
+    labels = viewer.add_labels(np.zeros(SHAPE, np.uint8))
     first, second = (napari_sam.annotate(viewer, image, labels=labels) for image in images)
     first.close()
-    click(second, (20, 30))
+    click(second, 20, 30)
     viewer.layers.selection.active = labels
     press(viewer, "Enter")
     assert labels.data[20, 30] == 1
@@ -242,13 +225,11 @@ class Press:
         self.pos = np.array(place[::-1], float) * 10
 
 
-def test_close_gives_bound_layers_their_keys_back(predictor: FakePredictor) -> None:
-    viewer = ViewerModel()
-    viewer.add_image(np.zeros((60, 80), np.uint8))
+def test_close_gives_bound_layers_their_keys_back(viewer: ViewerModel, image: Image, predictor: FakePredictor) -> None:
     points = viewer.add_points(ndim=2)
     pressed: list[Layer] = []
     points.bind_key("Enter", pressed.append)
-    annotator = napari_sam.annotate(viewer, points=points)
+    annotator = napari_sam.annotate(viewer, image, points=points)
     keys_while_open = set(points.keymap)
     annotator.close()
     viewer.layers.selection.active = points

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
+from annotating import SHAPE
 from fakes import PATIENCE, FakePredictor, disk
 from mouse import PIXELS, Mouse
 from napari.components import ViewerModel
+from napari.layers import Image
 
-import napari_sam
 from napari_sam.bridge.controller import Controller
 from napari_sam.bridge.tools import Tool
-from napari_sam.worker import ModelChoice
-
-SHAPE = (60, 90)
 
 
 @pytest.fixture
-def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
-    fake = FakePredictor()
-    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
-    return fake
-
-
-@pytest.fixture
-def annotator(predictor: FakePredictor) -> Iterator[Controller]:
-    viewer = ViewerModel()
-    viewer.add_image(np.zeros(SHAPE, np.uint8))
-    controller = napari_sam.annotate(viewer)
-    controller.wait(PATIENCE)
-    yield controller
-    controller.close()
-
-
-@pytest.fixture
-def mouse(annotator: Controller) -> Mouse:
-    return Mouse(annotator.viewer)
+def image(viewer: ViewerModel) -> Image:
+    return viewer.add_image(np.zeros(SHAPE, np.uint8))
 
 
 def shown(annotator: Controller) -> np.ndarray:

@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import dask.array
 import numpy as np
 import pytest
 import torch
+from annotating import SHAPE, ids, put
 from fakes import PATIENCE, FakePredictor
 from napari.components import ViewerModel
 from napari.layers import Image
 
 import napari_sam
 from napari_sam.bridge.controller import Controller
-from napari_sam.bridge.registry import open_controllers
 from napari_sam.errors import LabelsError
 from napari_sam.worker import ModelChoice
-
-SHAPE = (60, 90)
-
-
-@pytest.fixture
-def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
-    fake = FakePredictor()
-    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
-    return fake
-
-
-@pytest.fixture
-def viewer() -> Iterator[ViewerModel]:
-    model = ViewerModel()
-    yield model
-    for controller in open_controllers(model):
-        controller.close()
 
 
 @pytest.fixture
 def image(viewer: ViewerModel) -> Image:
-    layer = viewer.add_image(np.zeros(SHAPE, np.uint16))
-    assert isinstance(layer, Image)
-    return layer
-
-
-@pytest.fixture
-def annotator(viewer: ViewerModel, image: Image, predictor: FakePredictor) -> Controller:
-    return napari_sam.annotate(viewer, image)
+    return viewer.add_image(np.zeros(SHAPE, np.uint16))
 
 
 @pytest.fixture
@@ -54,17 +29,6 @@ def stack(viewer: ViewerModel, predictor: FakePredictor) -> Controller:
     viewer.add_image(np.zeros((3, *SHAPE), np.uint16))
     viewer.dims.set_current_step(0, 1)
     return napari_sam.annotate(viewer)
-
-
-def put(annotator: Controller, *place: float) -> None:
-    """Click and commit."""
-    annotator.points.add([place])
-    annotator.wait(PATIENCE)
-    annotator.commit()
-
-
-def ids(annotator: Controller) -> list[int]:
-    return sorted(set(np.unique(annotator.labels.data)) - {0})
 
 
 # The image
@@ -105,13 +69,13 @@ def test_an_image_of_other_dimensions_ends_its_annotation(annotator: Controller,
     put(annotator, 20, 20)
     image.data = np.zeros((3, *SHAPE), np.uint16)
     assert annotator.is_closed
-    assert ids(annotator) == [1]
+    assert ids(annotator) == {1}
 
 
 def test_an_image_whose_type_numpy_does_not_know(viewer: ViewerModel, predictor: FakePredictor) -> None:
     annotator = napari_sam.annotate(viewer, viewer.add_image(torch.rand(SHAPE)))
     put(annotator, 20, 20)
-    assert ids(annotator) == [1]
+    assert ids(annotator) == {1}
     assert annotator.journal.path is not None
 
 
@@ -136,7 +100,7 @@ def test_another_model_while_the_image_is_encoded(viewer: ViewerModel, image: Im
     annotator.commit()
     predictor.may_encode.set()
     annotator.wait(PATIENCE)
-    assert ids(annotator) == [1]
+    assert ids(annotator) == {1}
 
 
 # Our layers
@@ -154,7 +118,7 @@ def test_removing_one_of_the_layers_ends_the_annotation(
     predictor.may_decode.set()
     assert annotator.is_closed
     annotator.wait(PATIENCE)
-    assert ids(annotator) == [1]
+    assert ids(annotator) == {1}
 
 
 def test_all_layers_go_at_once(annotator: Controller, viewer: ViewerModel) -> None:
@@ -164,7 +128,7 @@ def test_all_layers_go_at_once(annotator: Controller, viewer: ViewerModel) -> No
     assert annotator.is_closed
     for act in (annotator.commit, annotator.clear, annotator.undo, annotator.redo):
         act()
-    assert ids(annotator) == [1]
+    assert ids(annotator) == {1}
     assert not viewer.layers
 
 
@@ -173,7 +137,7 @@ def test_layers_may_be_renamed_and_moved(annotator: Controller, viewer: ViewerMo
         layer.name = "same"
     viewer.layers.reverse()
     put(annotator, 20, 20)
-    assert ids(annotator) == [1]
+    assert ids(annotator) == {1}
 
 
 def test_points_may_be_replaced_all_at_once(annotator: Controller, predictor: FakePredictor) -> None:
@@ -206,7 +170,7 @@ def test_labels_that_cannot_be_written_any_more(annotator: Controller, make: str
     assert len(annotator.points.data) == 1
     annotator.set_labels(None)
     annotator.commit()
-    assert ids(annotator) == [1]
+    assert ids(annotator) == {1}
 
 
 def test_read_only_labels_are_not_bound(viewer: ViewerModel, image: Image, predictor: FakePredictor) -> None:
@@ -228,10 +192,10 @@ def test_small_types_have_room_or_say_so(viewer: ViewerModel, image: Image, pred
     annotator.wait(PATIENCE)
     with pytest.raises(LabelsError, match=r"up to 127, the next object is 128.*astype"):
         annotator.commit("replace")
-    assert ids(annotator) == [-3, 126, 127]
+    assert ids(annotator) == {-3, 126, 127}
     annotator.labels.data = annotator.labels.data.astype(np.int32)
     annotator.commit("replace")
-    assert ids(annotator) == [-3, 126, 127, 128, 129]
+    assert ids(annotator) == {-3, 126, 127, 128, 129}
 
 
 def test_our_own_labels_are_widened_whenever_they_are_chosen(annotator: Controller) -> None:
@@ -240,7 +204,7 @@ def test_our_own_labels_are_widened_whenever_they_are_chosen(annotator: Controll
     annotator.set_labels(first)
     first.data_setitem((np.array([0]), np.array([0])), 65535)
     put(annotator, 20, 20)
-    assert ids(annotator) == [65535, 65536]
+    assert ids(annotator) == {65535, 65536}
 
 
 def test_what_a_script_writes_into_the_array_counts(stack: Controller, viewer: ViewerModel) -> None:
@@ -249,7 +213,7 @@ def test_what_a_script_writes_into_the_array_counts(stack: Controller, viewer: V
     stack.labels.refresh()
     assert {one.id: one.slices for one in stack.objects} == {1: ((1,),), 7: ((2,),)}
     put(stack, 1, 20, 70)
-    assert ids(stack) == [1, 7, 8]
+    assert ids(stack) == {1, 7, 8}
     viewer.dims.set_current_step(0, 2)
     stack.labels.data = np.zeros_like(stack.labels.data)
     assert not len(stack.objects)
@@ -261,7 +225,7 @@ def test_ids_that_were_taken_back_are_not_given_again(annotator: Controller) -> 
     annotator.undo()
     annotator.labels.refresh()
     put(annotator, 20, 60)
-    assert ids(annotator) == [1, 3]
+    assert ids(annotator) == {1, 3}
 
 
 def test_a_listener_that_fails_leaves_nothing_half_done(annotator: Controller, viewer: ViewerModel) -> None:
@@ -311,7 +275,7 @@ def test_hidden_labels_are_written_all_the_same(stack: Controller, viewer: Viewe
     stack.labels.redo()
     stack.objects.delete(2)
     stack.labels.visible = True
-    assert [one.id for one in stack.objects] == ids(stack) == [1]
+    assert {one.id for one in stack.objects} == ids(stack) == {1}
 
 
 def test_two_annotations_may_write_into_the_same_labels(
@@ -326,4 +290,4 @@ def test_two_annotations_may_write_into_the_same_labels(
     assert [len(both.objects) for both in (one, other)] == [3, 3]
     one.undo()
     other.undo()
-    assert ids(one) == [1]
+    assert ids(one) == {1}

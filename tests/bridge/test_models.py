@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from annotating import SHAPE, click
 from fakes import PATIENCE, FakePredictor
 from mouse import Mouse
 from napari.components import ViewerModel
+from napari.layers import Image
 
 import napari_sam
 from napari_sam.bridge.controller import Controller
@@ -18,7 +20,6 @@ from napari_sam.errors import Cancelled, CheckpointError
 from napari_sam.pending import Phase
 from napari_sam.worker import ModelChoice
 
-SHAPE = (60, 90)
 BROKEN, SLOW = ModelChoice("broken.pt"), ModelChoice("slow.pt")
 
 
@@ -53,23 +54,14 @@ def models(monkeypatch: pytest.MonkeyPatch) -> Models:
 
 
 @pytest.fixture
-def viewer() -> ViewerModel:
-    made = ViewerModel()
-    made.add_image(np.zeros(SHAPE, np.uint8))
-    return made
+def image(viewer: ViewerModel) -> Image:
+    return viewer.add_image(np.zeros(SHAPE, np.uint8))
 
 
 @pytest.fixture
-def annotator(viewer: ViewerModel, models: Models) -> Iterator[Controller]:
-    made = napari_sam.annotate(viewer)
-    yield made
+def annotator(viewer: ViewerModel, image: Image, models: Models) -> Iterator[Controller]:
+    yield napari_sam.annotate(viewer, image)
     models.may_load.set()
-    made.close()
-
-
-def click(annotator: Controller, row: float = 20, col: float = 30) -> None:
-    annotator.points.add([(row, col)])
-    annotator.wait(PATIENCE)
 
 
 def until_refused(annotator: Controller) -> None:
@@ -78,7 +70,7 @@ def until_refused(annotator: Controller) -> None:
 
 
 def test_a_model_that_cannot_be_loaded_leaves_the_former_one_in_use(annotator: Controller, models: Models) -> None:
-    click(annotator)
+    click(annotator, 20, 30)
     annotator.choose(0)
     failures: list[Exception] = []
     annotator.events.failed.connect(failures.append)
@@ -111,7 +103,7 @@ def test_what_is_asked_while_it_fails_is_answered_and_the_failure_still_raised(
 
 
 def test_the_former_model_answers_until_the_next_has_loaded(annotator: Controller, models: Models) -> None:
-    click(annotator)
+    click(annotator, 20, 30)
     former = next(thread for thread in threading.enumerate() if thread.name == "napari-sam default")
     models.may_load.clear()
     annotator.set_model(SLOW)
@@ -149,7 +141,7 @@ def test_the_cursor_asks_the_model_in_use(annotator: Controller, viewer: ViewerM
 
 @pytest.mark.parametrize("choose_again", [False, True])
 def test_a_model_is_not_waited_for_any_more(annotator: Controller, models: Models, choose_again: bool) -> None:
-    click(annotator)
+    click(annotator, 20, 30)
     models.may_load.clear()
     annotator.set_model(BROKEN)
     if choose_again:
@@ -166,7 +158,7 @@ def test_a_model_is_not_waited_for_any_more(annotator: Controller, models: Model
 
 
 def test_another_choice_after_one_that_was_refused(annotator: Controller, models: Models) -> None:
-    click(annotator)
+    click(annotator, 20, 30)
     annotator.set_model(BROKEN)
     until_refused(annotator)
     annotator.set_model(BROKEN)
@@ -178,15 +170,16 @@ def test_another_choice_after_one_that_was_refused(annotator: Controller, models
     assert len(models["slow.pt"].asked) == 1
 
 
-def test_a_first_model_that_cannot_be_loaded_stays_the_choice(viewer: ViewerModel, models: Models) -> None:
-    annotator = napari_sam.annotate(viewer, model="broken.pt")
+def test_a_first_model_that_cannot_be_loaded_stays_the_choice(
+    viewer: ViewerModel, image: Image, models: Models
+) -> None:
+    annotator = napari_sam.annotate(viewer, image, model="broken.pt")
     with pytest.raises(CheckpointError):
         annotator.wait(PATIENCE)
     assert (annotator.choice, annotator.refused, annotator.status.phase) == (BROKEN, None, Phase.FAILED)
     annotator.set_model(ModelChoice("other"))
-    click(annotator)
+    click(annotator, 20, 30)
     assert len(models["other"].asked) == 1
-    annotator.close()
 
 
 def test_an_annotation_that_is_closed_waits_for_no_model(annotator: Controller, models: Models) -> None:

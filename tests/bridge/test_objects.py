@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+import annotating
 import numpy as np
 import pytest
+from annotating import SHAPE
 from fakes import PATIENCE, FakePredictor, disk
 from napari.components import ViewerModel
 
 import napari_sam
 from napari_sam.bridge.controller import Controller
-from napari_sam.bridge.registry import open_controllers
 from napari_sam.errors import LabelsError
 from napari_sam.objects import Mode
-from napari_sam.worker import ModelChoice
 
-SHAPE = (60, 90)
-
-
-@pytest.fixture
-def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
-    fake = FakePredictor()
-    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
-    return fake
-
-
-@pytest.fixture
-def viewer() -> Iterator[ViewerModel]:
-    model = ViewerModel()
-    yield model
-    for controller in open_controllers(model):
-        controller.close()
-
-
-@pytest.fixture
-def annotator(viewer: ViewerModel, predictor: FakePredictor) -> Controller:
-    viewer.add_image(np.zeros(SHAPE, np.uint16))
-    return napari_sam.annotate(viewer)
+put = partial(annotating.put, choose=1)  # a disk of 8 px
 
 
 @pytest.fixture
@@ -46,14 +25,6 @@ def stack(viewer: ViewerModel, predictor: FakePredictor) -> Controller:
     viewer.add_image(np.zeros((5, *SHAPE), np.uint8))
     viewer.dims.set_current_step(0, 2)
     return napari_sam.annotate(viewer)
-
-
-def put(annotator: Controller, *place: float, choose: int = 1, overlap: str = "keep") -> None:
-    """Click and commit: a disk of 4, 8 or 16 px."""
-    annotator.points.add([place])
-    annotator.wait(PATIENCE)
-    annotator.choose(choose)
-    annotator.commit(overlap)
 
 
 def area(radius: int) -> int:

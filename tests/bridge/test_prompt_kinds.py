@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pandas as pd
 import pytest
+from annotating import SHAPE
 from fakes import PATIENCE, FakePredictor, disk
 from mouse import Mouse
 from napari.components import ViewerModel
-from napari.layers import Shapes
+from napari.layers import Image, Shapes
 
 import napari_sam
 from napari_sam.bridge.controller import Controller
@@ -19,30 +18,12 @@ from napari_sam.bridge.tools import Tool
 from napari_sam.errors import LabelsError
 from napari_sam.worker import ModelChoice
 
-SHAPE = (60, 90)
 SQUARE = np.array([(10, 20), (10, 40), (30, 40), (30, 20)], float)
 
 
 @pytest.fixture
-def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
-    fake = FakePredictor()
-    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
-    return fake
-
-
-@pytest.fixture
-def annotator(predictor: FakePredictor) -> Iterator[Controller]:
-    viewer = ViewerModel()
-    viewer.add_image(np.zeros(SHAPE, np.uint8), scale=(2, 2))
-    controller = napari_sam.annotate(viewer)
-    controller.wait(PATIENCE)
-    yield controller
-    controller.close()
-
-
-@pytest.fixture
-def mouse(annotator: Controller) -> Mouse:
-    return Mouse(annotator.viewer)
+def image(viewer: ViewerModel) -> Image:
+    return viewer.add_image(np.zeros(SHAPE, np.uint8), scale=(2, 2))
 
 
 def rgb(colour: str) -> list[float]:
@@ -119,8 +100,7 @@ def test_another_model_is_asked_the_outline_itself(
     assert np.asarray(second.asked[-1].mask).sum() == np.asarray(predictor.asked[0].mask).sum()
 
 
-def test_shapes_of_one_named_object_are_one_area(predictor: FakePredictor) -> None:
-    viewer = ViewerModel()
+def test_shapes_of_one_named_object_are_one_area(viewer: ViewerModel, predictor: FakePredictor) -> None:
     viewer.add_image(np.zeros(SHAPE, np.uint8))
     shapes = Shapes(
         [SQUARE, np.add(SQUARE, (0, 30))],
@@ -135,7 +115,6 @@ def test_shapes_of_one_named_object_are_one_area(predictor: FakePredictor) -> No
     assert mask[20, 30]
     assert mask[20, 60]
     assert not mask[20, 45]
-    annotator.close()
 
 
 def test_a_stroke_is_points_along_it_and_the_mask_follows(
@@ -206,8 +185,9 @@ def test_a_labelled_object_is_a_prompt(annotator: Controller, predictor: FakePre
         annotator.outline_object(other, 6)
 
 
-def test_a_labelled_object_is_taken_from_the_slice_shown_under_the_cursor(predictor: FakePredictor) -> None:
-    viewer = ViewerModel()
+def test_a_labelled_object_is_taken_from_the_slice_shown_under_the_cursor(
+    viewer: ViewerModel, predictor: FakePredictor
+) -> None:
     viewer.add_image(np.zeros((4, *SHAPE), np.uint8))
     labels = np.zeros((4, *SHAPE), int)
     labels[2, 10:20, 30:50] = 9
@@ -222,4 +202,3 @@ def test_a_labelled_object_is_taken_from_the_slice_shown_under_the_cursor(predic
     annotator.wait(PATIENCE)
     assert np.asarray(predictor.asked[-1].mask).sum() == 200
     assert annotator.shapes.data[0][0][0] == 2
-    annotator.close()

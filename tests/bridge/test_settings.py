@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from annotating import SHAPE
 from fakes import PATIENCE, FakePredictor
 from napari.components import ViewerModel
+from napari.layers import Image
 from napari.settings import get_plugin_settings
 from napari.utils.key_bindings import KeymapHandler, coerce_keybinding
 from npe2 import PluginManager, PluginManifest
@@ -29,14 +31,10 @@ def settings(plugin_settings: Any, npe2pm: PluginManager) -> Any:
 
 
 @pytest.fixture
-def choose(monkeypatch: pytest.MonkeyPatch) -> Callable[[], ChosenImage]:
-    monkeypatch.setattr(ModelChoice, "load", lambda *_: FakePredictor())
-
+def choose(viewer: ViewerModel, predictor: FakePredictor) -> Callable[[], ChosenImage]:
     def begin() -> ChosenImage:
-        viewer = ViewerModel()
-        image = viewer.add_image(np.zeros((60, 80), np.uint8))
         chosen = ChosenImage(viewer, remembered_choice())
-        chosen.choose(image)
+        chosen.choose(viewer.add_image(np.zeros(SHAPE, np.uint8)))
         return chosen
 
     return begin
@@ -60,20 +58,16 @@ def test_model_hover_and_overlap_are_as_they_were_left(settings: Any, choose: Ca
     assert second.choice == ModelChoice("mobile_sam", "cpu", "float32")
     assert second.hover.wanted is False
     assert second.overlap is Overlap.REPLACE
-    first.close()
-    second.close()
 
 
-def test_scripts_begin_with_what_they_say(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ModelChoice, "load", lambda *_: FakePredictor())
+def test_scripts_begin_with_what_they_say(
+    settings: Any, viewer: ViewerModel, image: Image, predictor: FakePredictor
+) -> None:
     settings.annotation.overlap = "replace"
     settings.annotation.model = "mobile_sam"
-    viewer = ViewerModel()
-    viewer.add_image(np.zeros((60, 80), np.uint8))
-    annotator = napari_sam.annotate(viewer)
+    annotator = napari_sam.annotate(viewer, image)
     assert annotator.choice == ModelChoice()
     assert annotator.overlap is Overlap.KEEP
-    annotator.close()
 
 
 def test_another_key_does_it_and_the_former_no_longer(settings: Any, choose: Callable[[], ChosenImage]) -> None:
@@ -87,7 +81,6 @@ def test_another_key_does_it_and_the_former_no_longer(settings: Any, choose: Cal
     assert not annotator.labels.data.any()
     handler.press_key("Control-Enter")
     assert annotator.labels.data.any()
-    annotator.close()
 
 
 @pytest.mark.parametrize("key", ["Nonsense-Q", "Control-Nothing", ""])
@@ -98,7 +91,7 @@ def test_a_key_that_there_is_not_is_said_once_and_its_own_is_used(
     monkeypatch.setattr(keys, "show_warning", said.append)
     settings.keys.commit = key
     assert keys_in_use()["commit"] == "Enter"
-    choose().annotator.close()
+    choose()
     assert len(said) == 1
     assert repr(key) in said[0]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from safetensors.torch import save_file
 import napari_sam
 from napari_sam.bridge import commands, keys
 from napari_sam.bridge.controller import Controller
-from napari_sam.bridge.registry import open_controllers
 from napari_sam.errors import ImageError, LabelsError, PromptError
 from napari_sam.models.recognition import layout
 from napari_sam.models.specs import PlainViTSpec
@@ -31,14 +29,6 @@ def discs() -> NDArray[np.uint8]:
     for row, col in CENTRES:
         image[np.hypot(ROWS - row, COLS - col) < 14] = (200, 120, 60)
     return np.clip(image + np.random.default_rng(0).normal(0, 6, image.shape), 0, 255).astype(np.uint8)
-
-
-@pytest.fixture
-def viewer() -> Iterator[ViewerModel]:
-    model = ViewerModel()
-    yield model
-    for controller in open_controllers(model):
-        controller.close()
 
 
 def annotated(viewer: ViewerModel, **place: object) -> Controller:

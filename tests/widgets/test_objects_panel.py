@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from annotating import SHAPE
 from fakes import PATIENCE, FakePredictor
 from napari.components import ViewerModel
 from pytestqt.qtbot import QtBot
@@ -19,17 +20,8 @@ from napari_sam.bridge.controller import Controller
 from napari_sam.bridge.views import Views
 from napari_sam.objects import Mode, Overlap
 from napari_sam.widgets.objects_panel import EXPORTS, ObjectsPanel
-from napari_sam.worker import ModelChoice
 
-SHAPE = (60, 90)
 PLACES = [(15, 20), (15, 70), (45, 45)]
-
-
-@pytest.fixture
-def predictor(monkeypatch: pytest.MonkeyPatch) -> FakePredictor:
-    fake = FakePredictor()
-    monkeypatch.setattr(ModelChoice, "load", lambda *_: fake)
-    return fake
 
 
 @pytest.fixture
