@@ -228,6 +228,11 @@ class History:
         self._done = [step for step in self._done if step.is_of_prompts]
         self._undone = [step for step in self._undone if step.is_of_prompts]
 
+    def go_on_from(self, steps: list[Step]) -> None:
+        """Put the steps of an earlier annotation first; of this one, the edits of prompts alone are kept."""
+        self.forget_objects()
+        self._done[:0] = steps
+
     @property
     def last(self) -> Step | None:
         """The step that `undo` takes back, None if there is none."""

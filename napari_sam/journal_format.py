@@ -154,16 +154,29 @@ def painted(entry: Json, data: NDArray[np.integer], *, with_base: bool = True) -
 
     `with_base` says whether to write what the labels held before the annotation began, too.
     """
-    for base in entry.get("base", ()) if with_base else ():
+    if with_base:
+        data = base_painted(entry, data)
+    for change in entry.get("changes", ()):
+        data = change_painted(change, data)
+    return data
+
+
+def base_painted(entry: Json, data: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Do so with what the labels held before the annotation began alone."""
+    for base in entry.get("base", ()):
         ids = _plane_of_json(base)
         data = _with_room(data, int(ids.max(initial=0)))
         slice_of_json(base["slice"]).plane_of(data)[...] = ids
-    for change in entry.get("changes", ()):
-        row0, col0, row1, col1 = change["box"]
-        for pixels in change["pixels"]:
-            data = _with_room(data, pixels["id"])
-            plane = slice_of_json(change["slice"]).plane_of(data)[row0:row1, col0:col1]
-            plane[unpacked(pixels["mask"], (row1 - row0, col1 - col0))] = pixels["id"]
+    return data
+
+
+def change_painted(change: Json, data: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Do so with one change of an entry alone."""
+    row0, col0, row1, col1 = change["box"]
+    for pixels in change["pixels"]:
+        data = _with_room(data, pixels["id"])
+        plane = slice_of_json(change["slice"]).plane_of(data)[row0:row1, col0:col1]
+        plane[unpacked(pixels["mask"], (row1 - row0, col1 - col0))] = pixels["id"]
     return data
 
 

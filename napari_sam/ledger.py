@@ -192,10 +192,12 @@ class Ledger:
         self.canvas, self.records = canvas, {}
         self.history.forget_objects()
 
-    def restore(self, records: dict[int, ObjectRecord], classes: tuple[ObjectClass, ...], mode: Mode) -> None:
-        """Take over what was known of the objects that the labels hold now."""
+    def restore(
+        self, records: dict[int, ObjectRecord], classes: tuple[ObjectClass, ...], mode: Mode, steps: list[Step]
+    ) -> None:
+        """Take over what was known of the objects that the labels hold now, and the `steps` that led there."""
         self.records, self.classes, self.mode = records, classes, mode
-        self.history.forget_objects()
+        self.history.go_on_from(steps)
         if mode is Mode.SEMANTIC and not self.current_class and classes:
             self.current_class = classes[0].name
 

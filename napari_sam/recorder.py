@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING
 
 from .errors import JournalError, LabelsError
 from .journal import Journal, find_journals
 from .journal_format import change_as_json, classes_as_json, objects_as_json, plane_as_json
+from .replaying import Replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -65,7 +65,7 @@ class Recorder:
         return [one for one in self.earlier() if not one.is_finished]
 
     def restore(self, recorded: Recorded) -> None:
-        """Go on where the journal of an earlier annotation of this image ends; that cannot be undone.
+        """Go on where the journal of an earlier annotation of this image ends; its steps can be undone one by one.
 
         Raises
         ------
@@ -88,13 +88,14 @@ class Recorder:
         journal = Journal(recorded.path, recorded.header)
         journal.resume()
         try:
-            canvas.restore(partial(recorded.paint, with_base=canvas.was_empty), recorded.largest_id)
+            replay = Replay(recorded, with_base=canvas.was_empty)
+            canvas.restore(replay.paint, recorded.largest_id)
         except LabelsError:
             journal.release()
             raise
         self.close()
         self._journal, self._weights = journal, recorded.last_weights
-        ledger.restore(recorded.objects(), recorded.classes(), recorded.mode)
+        ledger.restore(replay.records, replay.classes, recorded.mode, replay.steps)
         self._restored(f"{len(ledger.objects())} objects are back, as they were at {recorded.last_time}.")
 
     # What happens

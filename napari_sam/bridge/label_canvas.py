@@ -76,6 +76,7 @@ class LayerCanvas:
         data = self.layer.data
         paint(data)
         self.layer.data = data  # tells everybody
+        self._largest = max(self._largest, largest)
         self.was_empty = was_empty
 
     def read(self, key: SliceKey, box: Box) -> NDArray[np.integer]:

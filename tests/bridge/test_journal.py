@@ -146,6 +146,39 @@ def test_after_a_crash_everything_comes_back(viewers: list[ViewerModel], pixels:
     assert not read_journal(path).is_partial
 
 
+def test_what_was_done_before_a_crash_is_undone_step_by_step(
+    viewers: list[ViewerModel], pixels: Any, folder: Path
+) -> None:
+    first = annotate(viewers, pixels, folder)
+    work(first)
+    former = undone_states(first)
+    assert len(former) == 8
+    assert not former[-1][1]
+    while first.can_redo:
+        first.redo()
+    crash(first)
+    second = annotate(viewers, pixels, folder, restore=True)
+    assert undone_states(second) == former
+    for labels, objects in reversed(former[:-1]):
+        second.redo()
+        assert (second.labels.data.tolist(), table(second)) == (labels, objects)
+    put(second, 2, 5, 5)
+    second.undo()
+    crash(second)
+    third = annotate(viewers, pixels, folder, restore=True)
+    assert not third.can_redo
+    assert undone_states(third) == former
+
+
+def undone_states(annotator: Controller) -> list[Any]:
+    """Return labels and objects as they are, and after each step that is undone."""
+    states = [(annotator.labels.data.tolist(), table(annotator))]
+    while annotator.can_undo:
+        annotator.undo()
+        states.append((annotator.labels.data.tolist(), table(annotator)))
+    return states
+
+
 def test_strokes_made_before_restoring_are_journalled_where_work_goes_on(
     viewers: list[ViewerModel], pixels: Any, folder: Path
 ) -> None:
@@ -400,10 +433,12 @@ def test_classes_are_steps_after_restoring_too(viewers: list[ViewerModel], pixel
     first.objects.set_class(1, "cell")
     crash(first)
     second = annotate(viewers, pixels, folder, restore=True)
-    assert not second.can_undo
     second.objects.set_class(1, "gap")
     second.undo()
     assert second.objects[1].class_name == "cell"
+    second.undo()
+    assert second.objects[1].class_name == ""
+    second.redo()
     second.redo()
     path = crash(second)
     assert annotate(viewers, pixels, folder, restore=path).objects[1].class_name == "gap"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -156,6 +156,12 @@ class Model:
         if pixels:
             self.push(Done(pixels=pixels, prompts=prompts))  # type: ignore[arg-type]
         self.rows = {i: row for i, row in self.rows.items() if i not in gone}
+
+    def begin_again(self) -> None:
+        """Keep what is written down: everything but the prompts, and what was undone."""
+        self.done = [replace(step, rows={}) for step in self.done if not step.is_of_prompts]
+        self.rows, self.opened, self.touched, self.undone = {}, [], [], []
+        self.selected, self.extended, self.count = None, set(), 0
 
     def delete(self, object_id: int) -> None:
         where = self.labels == object_id
@@ -327,6 +333,17 @@ class Annotating(RuleBasedStateMachine):
             step = self.model.undone.pop()
             self.model.done.append(step)
             self.model.turn(step, back=False)
+
+    @precondition(lambda self: self.annotator.journal.path is not None)
+    @rule()
+    def begin_again(self) -> None:
+        """End the annotation, prompts and all, and go on from its journal."""
+        viewer, path, former = self.annotator.viewer, self.annotator.journal.path, self.annotator.labels
+        self.annotator.close()
+        image = viewer.layers[0]
+        self.annotator = napari_sam.annotate(viewer, image, restore=path)
+        assert self.annotator.labels is not former
+        self.model.begin_again()
 
     @rule(z=st.integers(0, SHAPE[0] - 1))
     def go(self, z: int) -> None:
