@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from annotating import SHAPE
+from annotating import SHAPE, Begin
 from fakes import PATIENCE, FakePredictor
 from napari.components import ViewerModel
 from pytestqt.qtbot import QtBot
@@ -25,7 +25,7 @@ PLACES = [(15, 20), (15, 70), (45, 45)]
 
 
 @pytest.fixture
-def start(predictor: FakePredictor, tmp_path: Path) -> Iterator[Callable[..., Controller]]:
+def start(predictor: FakePredictor, tmp_path: Path) -> Iterator[Begin]:
     made: list[Controller] = []
 
     def annotate(shape: tuple[int, ...] = SHAPE) -> Controller:
