@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT, VERSION = "napari-sam-live journal", 1
+"""A later version still says in its first line which image it is about, so that an earlier one can tell of it."""
 SUFFIX = ".jsonl"
 FOLDER_VARIABLE = "NAPARI_SAM_JOURNALS"
 BESIDE = "beside"
@@ -226,7 +227,10 @@ class Recorded:
         try:
             yield
         except (IndexError, KeyError, TypeError, ValueError, zlib.error) as error:
-            raise JournalError(f"the journal {self.path} is damaged: {type(error).__name__}, {error}") from error
+            raise JournalError(
+                f"the journal {self.path} is damaged ({type(error).__name__}, {error}): put a whole copy in its "
+                "place, or move it elsewhere to begin without it"
+            ) from error
 
     def paint(self, data: NDArray[np.integer], *, with_base: bool = True) -> NDArray[np.integer]:
         """Write all that was committed into `data` (of `shape`); return it, or a wider copy if an id does not fit."""
@@ -283,21 +287,45 @@ def read_journal(path: Path) -> Recorded:
     if not lines or lines[0].get("format") != FORMAT:
         raise JournalError(f"{path} is no journal of napari-sam-live")
     if (version := lines[0].get("version", VERSION)) != VERSION:
-        raise JournalError(f"{path} is a journal of version {version}: update napari-sam-live to read it")
+        raise JournalError(
+            f"the journal {path} was written by a newer napari-sam-live (version {version} of the format): update "
+            "napari-sam-live to go on with it, or move it elsewhere to begin without it"
+        )
     return Recorded(path, lines[0], tuple(lines[1:])).check_outline()
 
 
-def find_journals(folder: Path, image: Identified) -> list[Recorded]:
+@dataclass(frozen=True)
+class Unreadable:
+    """A journal of an image that is known, and why it cannot be read: it is damaged, or a newer version wrote it."""
+
+    path: Path
+    error: JournalError
+
+    @property
+    def last_time(self) -> str:
+        """When the file was written last, in the words of `Recorded`."""
+        return _in_words(self.path.stat().st_mtime)
+
+
+def find_journals(folder: Path, image: Identified) -> list[Recorded | Unreadable]:
     """Return the journals of an image that hold commits and that no open annotation is writing, the latest first."""
-    found = []
+    found: list[Recorded | Unreadable] = []
     for path in folder.glob(f"*{SUFFIX}") if folder.is_dir() else ():
         try:
             there = ImageIdentity.of_json(_first_line(path)["image"])
             if image.may_be(there) and image.resolved == there and not is_open(path):
-                found.append(read_journal(path))
-        except (JournalError, OSError, KeyError, TypeError):
-            continue  # not ours, or one that nobody can read
-    return sorted((one for one in found if one.has_commits), key=lambda one: one.last_time, reverse=True)
+                found.append(_read_if_possible(path))
+        except (OSError, KeyError, TypeError):
+            continue  # not ours, or one of which nobody can tell
+    found = [one for one in found if isinstance(one, Unreadable) or one.has_commits]
+    return sorted(found, key=lambda one: (one.last_time, isinstance(one, Unreadable)), reverse=True)
+
+
+def _read_if_possible(path: Path) -> Recorded | Unreadable:
+    try:
+        return read_journal(path)
+    except JournalError as error:
+        return Unreadable(path, error)
 
 
 def dismiss(recorded: Recorded) -> None:
@@ -334,7 +362,12 @@ def _last_byte(file: BinaryIO, end: int) -> bytes:
 
 
 def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+    return _in_words(time.time())
+
+
+def _in_words(seconds: float) -> str:
+    """Return a time, in seconds since 1970, as it is written in journals."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(seconds))
 
 
 def _lock(file: BinaryIO) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from .errors import JournalError, LabelsError
-from .journal import Journal, find_journals
+from .journal import Journal, Recorded, Unreadable, find_journals
 from .journal_format import change_as_json, classes_as_json, objects_as_json, plane_as_json
 from .replaying import Replay
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .history import Change, Step
-    from .journal import Recorded
     from .journal_format import Identified, Json
     from .ledger import Ledger
 
@@ -56,12 +55,16 @@ class Recorder:
 
     # Earlier annotations of the same image
 
-    def earlier(self) -> list[Recorded]:
+    def found(self) -> list[Recorded | Unreadable]:
         """Return the journals of this image that no open annotation is writing, the latest first."""
         return [] if self._folder is None or self._image is None else find_journals(self._folder, self._image)
 
+    def earlier(self) -> list[Recorded]:
+        """Return those of them that can be read."""
+        return [one for one in self.found() if isinstance(one, Recorded)]
+
     def unfinished(self) -> list[Recorded]:
-        """Return those of annotations that were cut off, say by a crash, the latest first."""
+        """Return those that can be read, of annotations that were cut off, say by a crash."""
         return [one for one in self.earlier() if not one.is_finished]
 
     def restore(self, recorded: Recorded) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image, Labels, Points, Shapes
 
 from ..errors import ImageError, NapariSamError
-from ..journal import journal_folder, read_journal
+from ..journal import Unreadable, journal_folder, read_journal
 from ..worker import ModelChoice
 from .controller import Controller
 from .image_source import unwrapped
@@ -63,7 +63,7 @@ def annotate(
     PromptError, LabelsError
         A given layer cannot be used with this image.
     JournalError
-        The journal to restore cannot be read, or is about another image.
+        The journal to restore is damaged, a newer version wrote it, or it is about another image.
     ValueError
         The image is being annotated already, with other layers.
     """
@@ -95,10 +95,11 @@ def annotate(
 
 def _restore(controller: Controller, recorded: Recorded | None) -> None:
     """Go on where a journal ends, None: the latest one of the image, if there is any."""
-    if recorded is None:
-        recorded = next(iter(controller.journal.earlier()), None)
-    if recorded is not None:
-        controller.journal.restore(recorded)
+    latest = recorded or next(iter(controller.journal.found()), None)
+    if isinstance(latest, Unreadable):
+        raise latest.error
+    if latest is not None:
+        controller.journal.restore(latest)
 
 
 def _check_bound(bound: dict[str, Any], image: Image) -> None:

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLabel, QPushBut
 from ..bridge.export import export_journal, export_labels, export_objects
 from ..bridge.objects import go_to_object
 from ..errors import JournalError, NapariSamError
-from ..journal import dismiss
+from ..journal import Recorded, Unreadable, dismiss
 from ..objects import Mode, Overlap, OverlapQuestion
 from .class_picker import ClassPicker
 from .object_list import ObjectList
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..bridge.controller import Controller
-    from ..journal import Recorded
 
 MODES = {Mode.INSTANCE: "one id for each object", Mode.SEMANTIC: "one value for each class"}
 OVERLAPS = {
@@ -238,7 +237,10 @@ class ObjectsPanel(QWidget):
         self._recorded = None
         if (annotator := self._shown) is not None and annotator.journal.path is None and not len(annotator.objects):
             try:
-                self._recorded = next(iter(annotator.journal.unfinished()), None)
+                found = annotator.journal.found()
+                self._recorded = next((one for one in found if isinstance(one, Recorded) and not one.is_finished), None)
+                if found and isinstance(found[0], Unreadable):
+                    self._complain(found[0].error)
             except (JournalError, OSError) as error:
                 self._complain(error)
         if self._recorded is None:

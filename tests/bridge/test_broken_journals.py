@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,29 @@ def test_journals_of_later_versions_are_refused(tmp_path: Path) -> None:
     path.write_text('{"format": "napari-sam-live journal", "version": 2}\n')
     with pytest.raises(JournalError, match="update napari-sam-live"):
         read_journal(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [('"version":1', '"version":2', "update napari-sam-live"), ('"mode":"instance"', '"mode":"odd"', "is damaged")],
+)
+def test_the_latest_journal_is_not_passed_over_where_it_cannot_be_read(
+    begin: Begin, old: str, new: str, said: str
+) -> None:
+    first = begin()
+    put(first, 1, 20, 20)
+    crash(first)
+    second = begin()
+    put(second, 1, 40, 60)
+    path = crash(second)
+    content = path.read_text().replace(old, new)
+    path.write_text(content)
+    with pytest.raises(JournalError, match=said) as raised:
+        begin(restore=True)
+    assert str(path) in str(raised.value)
+    plain = begin()
+    put(plain, 1, 30, 30)
+    crash(plain)
+    assert path.read_text() == content
+    os.utime(path, (0, 0))  # an earlier one concerns nobody
+    assert begin(restore=True).labels.data[1, 30, 30] == 1

@@ -229,6 +229,21 @@ def test_what_was_cut_off_is_offered_no_more_once_something_is_committed(
     assert panel._restore.text() == ""
 
 
+def test_an_annotation_of_a_newer_version_is_told_of(
+    start: Any, panel: ObjectsPanel, failures: list[str], tmp_path: Path
+) -> None:
+    first = start()
+    commit(first, PLACES[0])
+    first.close()
+    (path,) = tmp_path.iterdir()
+    path.write_text(path.read_text().replace('"version":1', '"version":2'))
+    panel.set_annotator(start())
+    assert len(failures) == 1
+    assert str(path) in failures[0]
+    assert panel._complaint.text() == failures[0]
+    assert panel._restore.text() == ""
+
+
 def test_others_like_the_object_that_is_picked_are_looked_for(
     start: Any, panel: ObjectsPanel, failures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
