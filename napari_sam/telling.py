@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 from .asking import ENCODE
@@ -53,7 +54,7 @@ class Telling:
         if slices.shown is None:
             return Status(Phase.NO_IMAGE, message=self.message)
         if questions.is_loading:
-            return Status(Phase.LOADING, questions.fraction, f"Loading {questions.wanted.model}")
+            return Status(Phase.LOADING, questions.fraction, _loading(questions))
         if ENCODE in questions:
             return Status(Phase.ENCODING, questions.fraction, self.message or self.left or "Encoding the image")
         if questions:
@@ -88,6 +89,12 @@ class Telling:
         self._failures.clear()
         if failures:
             raise failures[0]
+
+
+def _loading(questions: Asking) -> str:
+    """Return what is loaded, without its folder if it is a file, and who answers until then."""
+    name = PurePath(questions.wanted.model).name
+    return f"Still answering with the former model; loading {name}" if questions.is_turning else f"Loading {name}"
 
 
 def _ready(slices: Slices) -> str:

@@ -279,6 +279,7 @@ class Controller:
             return
         if labels is not None:
             check_labels(labels, self.image_layer)
+        self._canvas.catch_up()
         self._canvas.release()
         self._keys.unbind(self.labels)
         self._layers.turn_to(labels, self.viewer.layers)
@@ -303,6 +304,7 @@ class Controller:
         if self._is_closed:
             return
         self._is_closed = True
+        self._canvas.catch_up()
         self._ending.close()
         self._layers.retire()
 

@@ -139,18 +139,25 @@ class HandEdits:
         place, former = self._shown_place(), self._place
         self._place = place
         is_known = self._is_ours or place != former
+        if not self.catch_up() and not is_known:
+            self._tell_refreshed()
+
+    def catch_up(self) -> bool:
+        """Tell of what napari's own undo and redo have changed; False if nothing. Of a hidden layer nobody tells us."""
+        if self._layer.data is not self._data:
+            return False
+        has_changed = False
         while self._done and self._holds(self._done[-1], self._done[-1].former):
             edit = self._done.pop()
             self._undone.append(edit)
             self._on_edited(edit.turned())
-            is_known = True
+            has_changed = True
         while self._undone and self._holds(self._undone[-1], self._undone[-1].now):
             edit = self._undone.pop()
             self._done.append(edit)
             self._on_edited(edit.changes)
-            is_known = True
-        if not is_known:
-            self._tell_refreshed()
+            has_changed = True
+        return has_changed
 
     def _shown_place(self) -> tuple[Any, ...]:
         dims = self._dims

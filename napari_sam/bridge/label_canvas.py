@@ -127,8 +127,13 @@ class LayerCanvas:
     @contextmanager
     def one_step(self) -> Iterator[None]:
         """Group writes into one step of the layer's own history; we know of the ids that we write ourselves."""
+        self.catch_up()
         with self._edits.ours(), self.layer.block_history():
             yield
+
+    def catch_up(self) -> None:
+        """Tell of what others have changed until now, where the layer is hidden and did not tell it itself."""
+        self._edits.catch_up()
 
     def release(self) -> None:
         """Stop listening to the layer."""

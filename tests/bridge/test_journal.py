@@ -132,6 +132,24 @@ def test_labels_that_were_replaced_are_rebuilt_where_work_went_on(begin: Begin) 
     assert (recorded.labels() == annotator.labels.data).all()
 
 
+def test_what_is_undone_on_hidden_labels_is_journalled_too(begin: Begin) -> None:
+    annotator = begin()
+    layer = annotator.labels
+    put(annotator, 1, 20, 20)
+    layer.data_setitem((np.array([1]), np.array([40]), np.array([60])), 7)
+    layer.visible = False
+    layer.undo()  # napari's own, of which it does not tell
+    put(annotator, 1, 40, 60, choose=0)
+    recorded = read_journal(annotator.journal.path)  # type: ignore[arg-type]
+    assert [entry["kind"] for entry in recorded.entries] == ["commit", "edit", "edit", "commit"]
+    assert (recorded.labels() == layer.data).all()
+    assert set(np.unique(layer.data)) == {0, 1, 8}
+    layer.undo()
+    annotator.close()
+    assert (read_journal(recorded.path).labels() == layer.data).all()
+    assert set(np.unique(layer.data)) == {0, 1}
+
+
 def test_where_journals_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert journal_folder(False) is None
     assert journal_folder() == Path(os.environ["NAPARI_SAM_JOURNALS"])

@@ -109,6 +109,7 @@ def test_the_former_model_answers_until_the_next_has_loaded(annotator: Controlle
     annotator.set_model(SLOW)
     assert annotator.choice == SLOW
     assert annotator.status.phase is Phase.LOADING
+    assert annotator.status.message == "Still answering with the former model; loading slow.pt"
     annotator.points.add([(40, 60)])
     while len(models["default"].asked) < 2 or len(annotator.candidates) != 1:
         assert annotator.mailbox.wait(PATIENCE)
