@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -74,7 +74,12 @@ def without_foreign_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def published_key(key: str) -> str:
     """Return the published name of an entry of Hugging Face's `SamModel` files."""
-    for pattern, replacement in _RENAMES:
+    return renamed(key, _RENAMES)
+
+
+def renamed(key: str, renames: Iterable[tuple[str, str]]) -> str:
+    """Return a key after every (pattern, replacement), in their order."""
+    for pattern, replacement in renames:
         key = re.sub(pattern, replacement, key)
     return key
 

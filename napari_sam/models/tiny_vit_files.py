@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .state_dicts import renamed
 from .tiny_vit import TinyViT
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ def tiny_vit_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _published(key: str) -> str:
-    for pattern, replacement in _FROM_TIMM:
-        key = re.sub(pattern, replacement, key)
+    key = renamed(key, _FROM_TIMM)
     # A merging ends the stage before it here, and begins the next one there.
     return re.sub(r"^layers\.(\d)\.downsample\.", lambda found: f"layers.{int(found.group(1)) - 1}.downsample.", key)
 

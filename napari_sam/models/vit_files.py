@@ -9,6 +9,7 @@ import torch
 
 from .plain_vit import PlainViT
 from .specs import PlainViTSpec
+from .state_dicts import renamed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,12 +54,8 @@ def has_decoder(state: Mapping[str, Any]) -> bool:
 
 def plain_vit_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of a plain ViT under our keys, without what pretraining alone needed."""
-    ours = {}
-    for key, value in _unwrapped(state).items():
-        if _PRETRAINING.fullmatch(key) is None:
-            for pattern, replacement in _RENAMES:
-                key = re.sub(pattern, replacement, key)
-            ours[key] = value
+    needed = {key: value for key, value in _unwrapped(state).items() if _PRETRAINING.fullmatch(key) is None}
+    ours = {renamed(key, _RENAMES): value for key, value in needed.items()}
     for block in sorted({key.split(".attn.")[0] for key in ours if ".attn.query." in key}):
         for kind in ("weight", "bias"):
             parts = [ours.pop(f"{block}.attn.{name}.{kind}", None) for name in ("query", "key", "value")]
