@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from napari_sam.models import SPECS, Sam, ViTSpec, build_sam
+from networks import filled
+
+from napari_sam.models import SPECS, ViTSpec
 from napari_sam.models.layers import RelativeAttention, decomposed_bias, relative_table
 
 if TYPE_CHECKING:
@@ -65,17 +67,6 @@ def operations(spec: ViTSpec) -> float:
     return total
 
 
-def filled(name: str) -> Sam:
-    """Return a network with random weights, relative positions among them."""
-    torch.manual_seed(0)
-    sam = build_sam(SPECS[name])
-    with torch.no_grad():
-        for key, value in sam.named_parameters():
-            if "rel_pos" in key or "attention_biases" in key:
-                value.normal_(std=0.1)
-    return sam
-
-
 def error(ours: Tensor, reference: Tensor) -> float:
     """Return |ours - reference| / |reference|."""
     ours, reference = ours.double().cpu(), reference.double().cpu()
@@ -89,7 +80,7 @@ def section(work: Callable[..., None], *arguments: Any) -> None:
     try:
         with torch.inference_mode():
             work(*arguments)
-    except Exception:  # noqa: BLE001  printed, and the next part goes on
+    except Exception:  # noqa: BLE001  of any kind: printed, and the next part is measured all the same
         traceback.print_exc(file=sys.stdout)
     torch.cuda.empty_cache()
     print(f"   ({time.perf_counter() - started:.1f} s)", flush=True)

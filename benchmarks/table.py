@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import published
 import torch
+from networks import filled
 from torch.utils.flop_counter import FlopCounterMode
 
 from napari_sam import Prompts
@@ -35,7 +36,7 @@ from napari_sam.checkpoints import LoadedCheckpoint
 from napari_sam.embedding_cache import DiskStore, EmbeddingCache
 from napari_sam.geometry import Frame, Profile, whole
 from napari_sam.masks import Mask
-from napari_sam.models import SPECS, Sam, ViTSpec, build_sam
+from napari_sam.models import SPECS, ViTSpec, build_sam
 from napari_sam.models.placement import prepare_for_inference
 from napari_sam.predictor import Predictor
 
@@ -91,17 +92,6 @@ def in_turns(works: dict[str, Callable[[], Any]], rounds: int, device: torch.dev
                 if turn:
                     fastest[name] = min(fastest[name], clock() - start)
     return fastest
-
-
-def filled(name: str) -> Sam:
-    """Return a network with random weights, relative positions among them."""
-    torch.manual_seed(0)
-    sam = build_sam(SPECS[name])
-    with torch.no_grad():
-        for key, value in sam.named_parameters():
-            if "rel_pos" in key or "attention_biases" in key:
-                value.normal_(std=0.1)
-    return sam
 
 
 def devices() -> list[torch.device]:

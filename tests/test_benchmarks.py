@@ -30,7 +30,7 @@ def _folder() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
         yield
-    for name in ("published", "table"):
+    for name in ("networks", "published", "table"):
         sys.modules.pop(name, None)
 
 
