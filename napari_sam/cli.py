@@ -165,7 +165,7 @@ def read_image(path: Path, indices: Sequence[int] = ()) -> NDArray[Any]:
     ImageError
         The file is no image that we can read, the slice does not exist, or one has to be chosen.
     """
-    image = _read_stack(path) if indices else _read(path)
+    image = _read_stack(path) if indices else _read(path, imread)
     try:
         picture: NDArray[Any] = image[tuple(indices)]
     except IndexError as error:
@@ -175,13 +175,16 @@ def read_image(path: Path, indices: Sequence[int] = ()) -> NDArray[Any]:
     return picture
 
 
-def _read(path: Path, read: Callable[[Path], Any] = imread) -> NDArray[Any]:
+def _read(path: Path, read_tiff: Callable[[Path], Any]) -> NDArray[Any]:
     """Read all that an image file holds."""
     try:
-        return np.asarray(read(path))
+        if path.suffix.lower() in TIFF:
+            return np.asarray(read_tiff(path))
+        with path.open("rb") as file:  # by its name, scikit-image leaves a file open that it cannot read
+            return np.asarray(imread(file))
     except FileNotFoundError as error:
         raise ImageError(f"no such image: {path}") from error
-    except Exception as error:  # whatever a file that is no image, or too large, makes of its reader
+    except Exception as error:  # broad: readers meet foreign bytes with struct.error, SyntaxError, KeyError and others
         raise ImageError(
             f"cannot read {path} as an image ({_first_line(error)}): give a TIFF, PNG, JPEG, ... file"
         ) from error
@@ -189,7 +192,7 @@ def _read(path: Path, read: Callable[[Path], Any] = imread) -> NDArray[Any]:
 
 def _read_stack(path: Path) -> NDArray[Any]:
     """Read an image file with its axes as they are: scikit-image takes three or four planes for colours."""
-    return _read(path, tifffile.imread if path.suffix.lower() in TIFF else imread)
+    return _read(path, tifffile.imread)
 
 
 def _first_line(error: Exception) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from skimage.io import imread, imsave
 
 import napari_sam
 from napari_sam import Prompts, cli
+from napari_sam.errors import ImageError
 from napari_sam.samples import sample_path
 
 
@@ -97,6 +100,16 @@ def test_mistakes_are_one_clear_line(
     assert line.startswith("napari-sam: error: ")
     assert re.search(message, line), line
     assert not Path("mask.tif").exists()
+
+
+def test_a_file_that_is_no_image_is_not_left_open(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("x")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(ImageError):
+            cli.read_image(tmp_path / "letter.txt")
+        gc.collect()
+    assert not [str(one.message) for one in said if one.category is ResourceWarning]
 
 
 @pytest.mark.parametrize(
