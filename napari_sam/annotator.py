@@ -12,12 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .asking import ENCODE, Asking
+from .committing import wanted_of
 from .errors import LabelsError
 from .events import AnnotatorEvents
 from .geometry import whole
 from .ledger import Ledger
 from .object_table import ObjectTable
-from .objects import Mode, Overlap, OverlapQuestion, Wanted
+from .objects import Overlap, OverlapQuestion
 from .pending import PendingObject
 from .prompt_rows import PromptView, Rows, apply, changes
 from .recorder import Recorder
@@ -384,7 +385,7 @@ class Annotator:
     def _commit_now(self, state: SliceState, overlap: Overlap, only: Collection[Hashable] | None = None) -> None:
         key = state.source.key
         named = {name: record for name, record in state.objects.items() if only is None or name in only}
-        wanted = {name: one for name, record in named.items() if (one := self._wanted(key, record)) is not None}
+        wanted = wanted_of(named, self.slices, self.objects)
         if overlap is Overlap.ASK and (question := self._ledger.question(key, wanted.values())) is not None:
             self.overlap_question = question
             self.events.overlap_asked.emit(question)
@@ -394,15 +395,6 @@ class Annotator:
             self._finish(state, written)
         left = len(named.keys() & state.objects.keys())
         return self._say(f"{left} object{'s' * (left != 1)} would change no pixel and stay pending." if left else "")
-
-    def _wanted(self, slice_key: Hashable, record: PendingObject) -> Wanted | None:
-        """Return what a commit of a pending object would write, None if it has no mask yet."""
-        if record.object_id is None and record is self.slices.active_object:
-            is_open = self.objects.selected is not None and key_of(self.objects.selected) in self.slices.objects
-            extended = None if is_open else self.objects.extends(slice_key)
-            is_whole = extended is not None and self.objects.mode is Mode.INSTANCE
-            return record.wanted(self.slices.rows, extended, is_whole=is_whole)
-        return record.wanted(self.slices.rows, record.object_id, is_whole=record.object_id is not None)
 
     def _finish(self, state: SliceState, written: dict[Hashable, int]) -> None:
         """Clear the prompts of what was written."""

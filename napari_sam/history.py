@@ -170,7 +170,7 @@ def all_or_nothing(canvas: LabelCanvas) -> Iterator[Writing]:
     try:
         with canvas.one_step():
             yield writing
-    except BaseException:
+    except BaseException:  # Ctrl+C in the middle, too; it is raised again
         with suppress(Exception), canvas.one_step():
             writing.take_back()
         raise

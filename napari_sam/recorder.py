@@ -148,7 +148,7 @@ class Recorder:
     def _begin(self, folder: Path, image: Identified) -> Journal:
         try:
             identity = image.resolved
-        except Exception as error:
+        except Exception as error:  # a lazy array is read by whatever library, and fails in as many ways
             raise JournalError(f"cannot read the image for its journal: {error}; commits go on without one") from error
         canvas, ledger = self._ledger.canvas, self._ledger
         header = {

@@ -74,23 +74,29 @@ def annotate(
     choice = ModelChoice(str(model), device, precision, None if profile is None else str(profile))
     recorded = None if isinstance(restore, bool) else read_journal(Path(restore))
     controller = find_controller(viewer, image)
-    if controller is None:
-        controller = Controller(viewer, image, choice, **bound, journal=journal_folder(journal, image.source.path))
-        registry.opened.emit(controller)
+    if controller is not None:
+        _check_bound_alike(bound, controller)
+        controller.set_model(choice)
         if restore:
-            try:
-                _restore(controller, recorded)
-            except NapariSamError:
-                controller.close()
-                raise
+            _restore(controller, recorded)
         return controller
+    controller = Controller(viewer, image, choice, **bound, journal=journal_folder(journal, image.source.path))
+    registry.opened.emit(controller)
+    try:
+        if restore:
+            _restore(controller, recorded)
+    except NapariSamError:
+        controller.close()
+        raise
+    return controller
+
+
+def _check_bound_alike(bound: dict[str, Any], controller: Controller) -> None:
+    """Raise unless the layers that are given are those of the annotation that is open."""
     for name, layer in bound.items():
         if layer is not None and layer is not getattr(controller, name):
-            raise ValueError(f"image {image.name!r} is annotated with other {name}: close() that annotation first")
-    controller.set_model(choice)
-    if restore:
-        _restore(controller, recorded)
-    return controller
+            image = controller.image_layer.name
+            raise ValueError(f"image {image!r} is annotated with other {name}: close() that annotation first")
 
 
 def _restore(controller: Controller, recorded: Recorded | None) -> None:

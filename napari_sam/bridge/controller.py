@@ -76,7 +76,7 @@ class Controller:
             with ExitStack() as begun:
                 self._begin(choice, journal, begun)
                 self._ending = begun.pop_all()
-        except BaseException:
+        except BaseException:  # whatever it was, it goes on from here, without our layers
             self._layers.take_out_of(viewer.layers)
             raise
 

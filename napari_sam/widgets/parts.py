@@ -139,10 +139,6 @@ class Section(QWidget):
         """Return whether the content shows."""
         return self._title.isChecked()
 
-    def set_open(self, *, is_open: bool) -> None:
-        """Show the content, or fold it away."""
-        self._title.setChecked(is_open)
-
     def _on_toggled(self, is_open: bool) -> None:
         self._title.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
         self._content.setVisible(is_open)
