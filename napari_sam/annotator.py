@@ -25,7 +25,7 @@ from .recorder import Recorder
 from .reopening import Reopening, key_of
 from .slices import Slices
 from .telling import Telling
-from .worker import Mailbox, ModelChoice
+from .worker import Job, Mailbox, ModelChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Mapping
@@ -230,13 +230,13 @@ class Annotator:
     def look(
         self,
         what: str,
-        work: Callable[[Predictor, ImageEmbedding, Any, Callable[[], bool]], Any],
+        work: Callable[[Predictor, ImageEmbedding, Any, Job], Any],
         take: Callable[[Any], None],
     ) -> None:
         """Let the model look at the slice shown, beside all prompts.
 
-        `work(predictor, embedding, pixels, cancelled)` runs on the worker; `take` gets its result on the main thread,
-        unless another slice is shown by then.
+        `work(predictor, embedding, pixels, job)` runs on the worker, where it may tell `job` of its progress and ask it
+        whether to stop; `take` gets its result on the main thread, unless another slice is shown by then.
 
         Raises
         ------

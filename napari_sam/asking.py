@@ -70,7 +70,7 @@ class Asking(Questions):
 
     @property
     def fraction(self) -> float | None:
-        """The share that is done of what takes long, None if unknown: of the download, else of the encoding."""
+        """The share that is done of what takes long, None if unknown: of the download, else of what runs."""
         return self._arriving.fraction if self._arriving else super().fraction
 
     def turn_to(self, choice: ModelChoice) -> None:
@@ -162,12 +162,12 @@ class Asking(Questions):
         self,
         state: SliceState | None,
         what: str,
-        work: Callable[[Predictor, ImageEmbedding, Any, Callable[[], bool]], Any],
+        work: Callable[[Predictor, ImageEmbedding, Any, Job], Any],
         take: Callable[[Any], None],
     ) -> None:
         """Let the model look at a slice beside all prompts.
 
-        `take` gets what `work(predictor, embedding, pixels, cancelled)` gave.
+        `take` gets what `work(predictor, embedding, pixels, job)` gave.
 
         Raises
         ------
@@ -179,7 +179,7 @@ class Asking(Questions):
         embedding, pixels = state.embedding, state.source.pixels
 
         def look(predictor: Predictor, job: Job) -> Any:
-            return work(predictor, embedding, pixels, job.is_cancelled)
+            return work(predictor, embedding, pixels, job)
 
         self.ask(what, Priority.ENCODE, look, take)
 

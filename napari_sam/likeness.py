@@ -9,8 +9,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, label, maximum_filter, zoom
 from skimage.transform import resize_local_mean
 
+from .errors import Cancelled
 from .geometry import square_around
 from .masks import Mask
+from .progress import part_of
 from .prompts import Prompts
 from .regions import mask_corners, tiles_round
 
@@ -46,6 +48,8 @@ WHOLE = 0.9
 """Share of the example that lies together, from which those like it are kept to one connected part, too."""
 NOVEL = 0.5
 """Share of a mask that may lie on what is an object already."""
+TILED = 0.5
+"""Share of the work that is done once the tiles are encoded."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +109,10 @@ def find_similar(
         Pixels (height, width) that are objects already.
     most
         How many to return at most.
-    progress, cancelled
-        As in `Predictor.encode`.
+    progress
+        Called with the rising share of the work that is done, and once with 1.0 at the end.
+    cancelled
+        Asked between the encoder's blocks and between a few outlines; True ends the search with `Cancelled`.
 
     Raises
     ------
@@ -122,14 +128,24 @@ def find_similar(
     size = float((extent[1] - extent[0]).max()) + 1
     if predictor.profile.crop_sides:
         boxes = tiles_round(extent.mean(0), int(np.ceil(TILE * size)), int(np.ceil(OVERLAP * size)), embedding.shape)
-        embedding = predictor.encode_regions(embedding, image, boxes[:MOST_TILES], progress, cancelled)
+        told = part_of(progress, 0.0, TILED)
+        embedding = predictor.encode_regions(embedding, image, boxes[:MOST_TILES], told, cancelled)
         regions = [one for one in embedding.regions if one.frame.region in boxes]
     else:
         regions = [_largest_round(embedding, extent)]
     occupied = pixels if taken is None else pixels | taken
     places = [one for one in _places(predictor, regions, pixels, size) if not occupied[one.pixel]]
     outline = _outliner(predictor, embedding, image, size, cancelled)
-    return _new_objects(places, outline, pixels, occupied, most)
+    told = part_of(progress, TILED if predictor.profile.crop_sides else 0.0, 1.0) or (lambda _share: None)
+
+    def between_outlines(share: float) -> None:
+        if cancelled is not None and cancelled():
+            raise Cancelled("the search was cancelled")
+        told(share)
+
+    found = _new_objects(places, outline, pixels, occupied, most, between_outlines)
+    told(1.0)
+    return found
 
 
 def _largest_round(embedding: ImageEmbedding, extent: NDArray[np.float64]) -> RegionEmbedding:
@@ -222,11 +238,16 @@ def _new_objects(
     pixels: NDArray[np.bool_],
     occupied: NDArray[np.bool_],
     most: int,
+    between_outlines: Callable[[float], None],
 ) -> list[Proposal]:
-    """Return the first objects of about the example's size, `pixels`, of which most is not `occupied`."""
+    """Return the first objects of about the example's size, `pixels`, of which most is not `occupied`.
+
+    `between_outlines` is told the share of the places that were looked at.
+    """
     area, occupied, kept = int(pixels.sum()), occupied.copy(), list[Proposal]()
     is_whole = np.bincount(label(pixels)[0][pixels]).max() > WHOLE * area
     for start in range(0, len(places), AT_ONCE):
+        between_outlines(start / len(places))
         part = [one for one in places[start : start + AT_ONCE] if not occupied[one.pixel]]
         for place, result in zip(part, outline(part) if part else [], strict=True):
             if is_whole:

@@ -33,6 +33,7 @@ from .models.layers import band_rows
 from .models.mask_decoder import ImageSide, joined_sides
 from .models.placement import Placement, is_large, quickest_on_cpu
 from .models.sam import Sam
+from .progress import part_of
 from .queries import queries_of
 from .regions import expected_extent, helpful_regions
 
@@ -233,12 +234,12 @@ class Predictor:
         boxes = self._helpful(embedding, prompts)
         if not boxes or expected_extent(prompts) is not None:
             return self.encode_regions(embedding, image, boxes, progress, cancelled)
-        seen = self.encode_regions(embedding, image, boxes, _part_of(progress, 0.0, FIRST_LOOK), cancelled)
+        seen = self.encode_regions(embedding, image, boxes, part_of(progress, 0.0, FIRST_LOOK), cancelled)
         found = self.decode(seen, prompts)
         closer = self._helpful(seen, replace(prompts, mask=found.masks[found.best]))
         if progress is not None and not closer:
             progress(1.0)
-        return self.encode_regions(seen, image, closer, _part_of(progress, FIRST_LOOK, 1.0), cancelled)
+        return self.encode_regions(seen, image, closer, part_of(progress, FIRST_LOOK, 1.0), cancelled)
 
     def _helpful(self, embedding: ImageEmbedding, prompts: Prompts) -> Sequence[Box]:
         sides = self.profile.crop_sides
@@ -430,18 +431,6 @@ class Predictor:
     def _check_ours(self, embedding: ImageEmbedding) -> None:
         if embedding.model != self.fingerprint:
             raise ValueError("this embedding was made by other weights or in another precision: encode the image again")
-
-
-def _part_of(progress: Callable[[float], None] | None, start: float, stop: float) -> Callable[[float], None] | None:
-    """Return what tells `progress` of a part of the work, from `start` to `stop`."""
-    if progress is None:
-        return None
-
-    def told(share: float) -> None:
-        if share > 0 or start == 0:  # the part before has said where this one starts
-            progress(start + (stop - start) * share)
-
-    return told
 
 
 def _array_of(features: torch.Tensor, dtype: torch.dtype) -> NDArray[Any]:

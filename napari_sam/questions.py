@@ -63,7 +63,7 @@ class Questions:
 
     @property
     def fraction(self) -> float | None:
-        """The share that is done of what takes long, None if unknown: of the download, else of the encoding."""
+        """The share that is done of what takes long, None if unknown: of the download, else of what runs."""
         return self._worker.load_fraction or None if self._worker is not None and self.is_loading else self._fraction
 
     def ask(
@@ -89,13 +89,19 @@ class Questions:
                     meanwhile(result)
                 return
             del self._open[key]
+            self._fraction = None
             try:
                 if error is None:
                     take(result)
             finally:  # whatever those do who listen for results
                 self._on_settled(None if isinstance(error, Cancelled) else error)
 
-        job = Job((id(self), key), priority, work, done, self._mailbox, self._note_progress, self._on_notice, subject)
+        def report(fraction: float) -> None:
+            if self._open.get(key) is job:
+                self._fraction = fraction
+                self._on_progress()
+
+        job = Job((id(self), key), priority, work, done, self._mailbox, report, self._on_notice, subject)
         self._open[key] = job
         self._fraction = None
         self._worker.submit(job)
@@ -104,6 +110,7 @@ class Questions:
         """Take a question back; its answer will not be taken."""
         if (job := self._open.pop(key, None)) is not None:
             job.cancel()
+            self._fraction = None
 
     def drop_all(self) -> None:
         """Take every question back."""
@@ -129,7 +136,3 @@ class Questions:
         pool.release(self.choice, self._worker)
         self._worker = None
         return True
-
-    def _note_progress(self, fraction: float) -> None:
-        self._fraction = fraction
-        self._on_progress()

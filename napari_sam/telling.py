@@ -58,7 +58,7 @@ class Telling:
         if ENCODE in questions:
             return Status(Phase.ENCODING, questions.fraction, self.message or self.left or "Encoding the image")
         if questions:
-            return Status(Phase.DECODING, message=self.message)
+            return Status(Phase.DECODING, questions.fraction, self.message)
         return Status(Phase.READY, message=self.message or self.left or slices.view.note or _ready(slices))
 
     def fail(self, error: Exception) -> None:

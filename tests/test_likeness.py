@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,11 @@ def nearest(points: list[tuple[float, float]]) -> list[float]:
 @pytest.mark.parametrize("name", ["vit", "default"])
 def test_objects_like_one_are_found(name: str, picture: NDArray[np.uint8], request: pytest.FixtureRequest) -> None:
     predictor: Predictor = request.getfixturevalue(name)
-    found = find_similar(predictor, predictor.encode(picture), picture, disc(CENTRES[0]))
+    shares: list[float] = []
+    found = find_similar(predictor, predictor.encode(picture), picture, disc(CENTRES[0]), progress=shares.append)
+    assert all(earlier < later for earlier, later in pairwise(shares))
+    assert shares[-1] == 1.0
+    assert len(shares) > 1
     assert max(nearest([each.point for each in found])) < 14
     assert len(found) <= 6
     assert all(not disc(CENTRES[0])[tuple(np.round(each.point).astype(int))] for each in found)
@@ -144,9 +149,11 @@ def test_crowded_nuclei_are_found_and_outlined(
     assert all(ndimage.label(each.mask.crop)[1] == 1 for each in found)  # no crumbs elsewhere
 
 
-def test_looking_can_be_cancelled(default: Predictor, picture: NDArray[np.uint8]) -> None:
+@pytest.mark.parametrize("name", ["vit", "default"])
+def test_looking_can_be_cancelled(name: str, picture: NDArray[np.uint8], request: pytest.FixtureRequest) -> None:
+    predictor: Predictor = request.getfixturevalue(name)
     with pytest.raises(Cancelled):
-        find_similar(default, default.encode(picture), picture, disc(CENTRES[0]), cancelled=lambda: True)
+        find_similar(predictor, predictor.encode(picture), picture, disc(CENTRES[0]), cancelled=lambda: True)
 
 
 @pytest.mark.parametrize(("shape", "side"), [((100, 240), 60), ((40, 300), 60), ((50, 50), 60), ((61, 61), 60)])

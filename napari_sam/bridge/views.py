@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from ..embedding import ImageEmbedding
     from ..planes import SliceKey
     from ..predictor import Predictor
+    from ..worker import Job
     from .prompt_layers import PromptLayers
-
-    Cancelled = Callable[[], bool]
 
 EMBEDDING = "embedding"
 INPUT = "encoder input"
@@ -83,8 +82,9 @@ class Views:
         example, taken = ids == wanted, ids > 0
         key = self._key()
 
-        def look(predictor: Predictor, embedding: ImageEmbedding, pixels: Any, cancelled: Cancelled) -> list[Proposal]:
-            return find_similar(predictor, embedding, pixels, example, taken, cancelled=cancelled)
+        def look(predictor: Predictor, embedding: ImageEmbedding, pixels: Any, job: Job) -> list[Proposal]:
+            report, is_cancelled = job.progress, job.is_cancelled
+            return find_similar(predictor, embedding, pixels, example, taken, progress=report, cancelled=is_cancelled)
 
         self._annotator.look("Looking for more like it", look, partial(self._propose, key, example.shape))
 

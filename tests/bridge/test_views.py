@@ -18,6 +18,7 @@ from napari_sam.bridge.controller import Controller
 from napari_sam.errors import ImageError, LabelsError, PromptError
 from napari_sam.models.recognition import layout
 from napari_sam.models.specs import PlainViTSpec
+from napari_sam.pending import Phase, Status
 
 SHAPE = (120, 200)
 CENTRES = [(30, 40), (35, 130), (90, 60), (85, 160)]
@@ -108,6 +109,27 @@ def test_mask_of_a_proposal_is_there_at_once_and_can_be_corrected(viewer: Viewer
     own.remove_selected()
     annotator.wait(PATIENCE)
     assert len(annotator._annotator.slices.masks) == count - 1
+
+
+def test_looking_tells_how_far_it_is_and_can_be_stopped(viewer: ViewerModel) -> None:
+    annotator = annotated(viewer)
+    box(annotator, CENTRES[0])
+    annotator.commit()
+    told: list[Status] = []
+    annotator.events.status_changed.connect(told.append)
+    annotator.views.find_similar()
+    annotator.wait(PATIENCE)
+    shares = [status.fraction for status in told if status.fraction is not None]
+    assert len(shares) > 2
+    assert shares == sorted(shares)
+    assert {status.phase for status in told if status.fraction is not None} == {Phase.DECODING}
+    assert annotator.status.fraction is None
+    annotator.clear()
+    annotator.views.find_similar()
+    annotator.cancel()
+    annotator.wait(PATIENCE)
+    assert len(annotator.points.data) == 0
+    assert annotator.status.phase is Phase.READY
 
 
 def test_proposals_are_one_step(viewer: ViewerModel) -> None:
