@@ -95,7 +95,7 @@ def fetch(
             return path, _verified(path, entry, cancelled) or _download(entry, path, progress, cancelled)
     except OSError as error:
         raise CheckpointError(
-            f"{entry.name} cannot be kept in {path.parent}: {error}. Make room, or the folder"
+            f"{entry.name} cannot be kept in {path.parent}: {error}. Make room there, or {_by_hand(entry)}"
         ) from error
 
 
@@ -283,9 +283,14 @@ def _download(entry: Entry, path: Path, progress: Progress | None, cancelled: Ca
     finally:
         partial.unlink(missing_ok=True)
     raise CheckpointError(
-        f"{entry.name} could not be downloaded {'; '.join(failures)}. Check the network and try again, or put "
-        f"{entry.filename} into a folder that {FOLDER_VARIABLE} names"
+        f"{entry.name} could not be downloaded {'; '.join(failures)}. Check the network and try again, or "
+        f"{_by_hand(entry)}"
     )
+
+
+def _by_hand(entry: Entry) -> str:
+    """Return what can be done where downloading does not work."""
+    return f"put {entry.filename} into a folder that {FOLDER_VARIABLE} names"
 
 
 def _addresses(entry: Entry) -> list[str]:
@@ -298,8 +303,8 @@ def _check_room(entry: Entry, folder: Path) -> None:
     needed, free = entry.size or entry.about_size or 0, shutil.disk_usage(folder).free
     if free < needed:
         raise CheckpointError(
-            f"{entry.name} needs {megabytes(needed)}, but {folder} has {megabytes(free)} left: make room, or put "
-            f"{entry.filename} into a folder that {FOLDER_VARIABLE} names"
+            f"{entry.name} needs {megabytes(needed)}, but {folder} has {megabytes(free)} left: make room, or "
+            f"{_by_hand(entry)}"
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
 from ..geometry import Profile
+from .profiles import is_number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,11 +84,7 @@ def parse_preprocessing(said: dict[str, Any], where: str, image_size: int) -> Pr
 
 
 def _three(value: Any, where: str) -> tuple[float, float, float]:
-    if not (isinstance(value, list) and len(value) == 3 and all(_is_number(each) for each in value)):
+    if not (isinstance(value, list) and len(value) == 3 and all(map(is_number, value))):
         raise CheckpointError(f"{where} = {value!r} should be three numbers, for values of 0 to 1")
     red, green, blue = map(float, value)
     return red, green, blue
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e6

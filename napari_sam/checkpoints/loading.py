@@ -23,7 +23,7 @@ from .profiles import PROFILES, About, ProfileChoice, choose_profile
 from .registry import DEFAULT, entry_of_file, known_checkpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor, nn
 
@@ -31,11 +31,8 @@ if TYPE_CHECKING:
     from ..models.recognition import Comparison
     from ..models.sam import Sam
     from ..models.specs import PlainViTSpec, TinyViTSpec
+    from .download import CancelledQuestion, Notify, Progress
     from .registry import Entry
-
-    Progress = Callable[[float], None]
-    CancelledQuestion = Callable[[], bool]
-    Notify = Callable[[str], None]
 
 RECOGNISABLE = 0.1
 """Share of agreeing keys below which a file is not called a damaged Segment Anything model but something else."""
@@ -66,13 +63,18 @@ class LoadedCheckpoint:
 
 @dataclass(frozen=True)
 class _Source:
-    """A file to load, and what is known of it beforehand."""
+    """A file to load, and what is known of it beforehand; `chosen` is the profile that the user asked for."""
 
     path: Path
     name: str
     sums: Sums
     entry: Entry | None
-    profile: ProfileChoice | None
+    chosen: ProfileChoice | None
+
+    @property
+    def profile(self) -> ProfileChoice | None:
+        """The profile that goes before what the file itself says: the chosen one, else that of the entry."""
+        return self.chosen or (None if self.entry is None else self.entry.chosen_profile)
 
 
 def load_sam(
@@ -112,7 +114,7 @@ def load_sam(
     entry = known_checkpoints().get(str(name_or_path))
     if entry is not None:
         path, sums = fetch(entry, progress, cancelled, notify)
-        return _load(_Source(path, entry.name, sums, entry, chosen or entry.chosen_profile))
+        return _load(_Source(path, entry.name, sums, entry, chosen))
     path = _existing(name_or_path)
     weights = weights_in(path) if path.is_dir() else path
     sums = sums_of(weights, cancelled)
@@ -266,9 +268,8 @@ def _dtype(value: Tensor) -> str:
 
 def _profile(source: _Source, spec: SamSpec, metadata: Mapping[str, str]) -> tuple[Profile, str]:
     """Return how to feed the network, and what was taken for granted."""
-    chosen = source.profile or (None if source.entry is None else source.entry.chosen_profile)
-    if chosen is not None:
-        return chosen.at(spec.image_size), ""
+    if source.profile is not None:
+        return source.profile.at(spec.image_size), ""
     for said in (metadata.get("profile"), spec.name):
         if said in PROFILES:
             return ProfileChoice(PROFILES[said]).at(spec.image_size), ""
@@ -280,9 +281,8 @@ def _profile(source: _Source, spec: SamSpec, metadata: Mapping[str, str]) -> tup
 
 def _vit_profile(source: _Source, spec: PlainViTSpec, *, is_mae: bool) -> tuple[Profile, str]:
     """Return how to feed a plain ViT, and what was taken for granted."""
-    chosen = source.profile or (None if source.entry is None else source.entry.chosen_profile)
-    if chosen is not None:
-        return chosen.at(spec.image_size), ""
+    if source.profile is not None:
+        return source.profile.at(spec.image_size), ""
     said = json_beside(source.path, PREPROCESSING)
     if said:
         return parse_preprocessing(said, str(source.path.with_name(PREPROCESSING)), spec.image_size), ""

@@ -106,7 +106,7 @@ def parse_profile(table: Mapping[str, Any], where: str, name: str) -> ProfileCho
     ----------
     table
         Any of `name`, `base`, `image_size`, `mean`, `std`, `stretch`, `resize`, `interpolation`, `prompts`,
-        `crop_sides`, `logit_offsets`, `masks_within_boxes`, `licence`, `source`, `citation`.
+        `crop_sides`, `logit_offsets`, `masks_within_boxes`, `roundness`, `decoder`, `licence`, `source`, `citation`.
     where
         What to call the table in messages.
     name
@@ -150,6 +150,10 @@ def _checked(key: str, value: Any, where: str) -> Any:
         return tuple(
             _whole_number(key, each, where, 16, 1 << 16) for each in (value if isinstance(value, list) else [value])
         )
+    if key == "roundness":
+        if not is_number(value) or value < 0:
+            raise CheckpointError(f"{where}: roundness = {value!r} should be a number, 0 or more")
+        return float(value)
     count = 2 if key == "logit_offsets" else 3
     return _numbers(key, value, where, count, above_zero=key == "std")
 
@@ -174,8 +178,13 @@ def _whole_number(key: str, value: Any, where: str, lowest: int, highest: int) -
 
 def _numbers(key: str, value: Any, where: str, count: int, *, above_zero: bool) -> tuple[float, ...]:
     numbers = value if isinstance(value, list) else []
-    fine = len(numbers) == count and all(type(each) in (int, float) and abs(each) < 1e6 for each in numbers)
+    fine = len(numbers) == count and all(map(is_number, numbers))
     if not fine or (above_zero and min(numbers) <= 0):
         kind = "numbers above 0" if above_zero else "numbers"
         raise CheckpointError(f"{where}: {key} = {value!r} should be {count} {kind}, for values of 0 to 255")
     return tuple(float(each) for each in numbers)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value out of a file is a number that may count: finite, not huge, no truth value."""
+    return type(value) in (int, float) and abs(value) < 1e6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,15 @@ def test_profile_from_a_file(file: Path, tmp_path: Path) -> None:
     assert loaded.about == About("CC-BY-NC-4.0")
 
 
+def test_every_part_of_a_profile_can_be_said_in_a_file(tmp_path: Path) -> None:
+    given = PROFILES["default"]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in dataclasses.asdict(given).items()]
+    (tmp_path / "ours.toml").write_text("\n".join(lines))
+    chosen = choose_profile(tmp_path / "ours.toml")
+    assert chosen is not None
+    assert chosen.profile == given
+
+
 def test_profile_may_choose_another_input_size(file: Path, tmp_path: Path) -> None:
     (tmp_path / "large.toml").write_text('name = "large"\nimage_size = 96')
     predictor = napari_sam.load_predictor(file, device="cpu", profile=str(tmp_path / "large.toml"))
@@ -131,6 +141,8 @@ def test_profile_may_choose_another_input_size(file: Path, tmp_path: Path) -> No
         ("mean = [1, 2]", "mean = .*should be 3 numbers"),
         ('mean = "grey"', "mean = 'grey' should be 3 numbers"),
         ("std = [0, 1, 1]", "std = .*above 0"),
+        ("roundness = -1", "roundness = -1 should be a number, 0 or more"),
+        ("roundness = [4]", "roundness"),
         ("mean = [nan, 0, 0]", "mean = .*should be 3 numbers"),
         ('stretch = "often"', "stretch = 'often', choose of 'robust', 'minmax', 'minmax_image'"),
         ("prompts = []", "prompts"),

@@ -14,7 +14,8 @@ from torch import Tensor
 
 import napari_sam
 from napari_sam import Prompts
-from napari_sam.checkpoints import load_sam
+from napari_sam.checkpoints import REGISTRY, Entry, load_sam
+from napari_sam.checkpoints.download import sums_of
 from napari_sam.errors import CheckpointError
 from napari_sam.models.recognition import layout
 from napari_sam.models.sam import build_sam
@@ -150,6 +151,17 @@ def test_files_load_and_give_the_same_scores(tmp_path: Path, layout_of: str) -> 
     assert isinstance(encoder, TinyViT)
     with torch.inference_mode():
         torch.testing.assert_close(encoder.classify(pixels), classifier(TOY).classify(pixels))
+
+
+def test_a_file_that_is_known_by_its_sum_is_fed_as_its_entry_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tiny.pth"
+    torch.save(state_of(TOY), path)
+    entry = Entry("theirs", "vit", "", "theirs.pth", sha256=sums_of(path).sha256)
+    monkeypatch.setitem(REGISTRY, "theirs", entry)
+    assert load_sam(path).profile.name == "vit"
+    assert load_sam(path, profile="imagenet").profile.name == "imagenet"
 
 
 @pytest.mark.parametrize("name", list(TINY_VIT_CLASSIFIERS))
