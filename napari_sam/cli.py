@@ -18,7 +18,7 @@ import napari_sam
 from . import embedding_cache
 from .checkpoints.download import fetch
 from .checkpoints.listing import described, entry_named, listing
-from .errors import CheckpointError, ImageError, JournalError, NapariSamError
+from .errors import CheckpointError, ExportError, ImageError, JournalError, NapariSamError
 from .export import CSV, TIFF, objects_table, write_labels, write_objects
 from .journal import read_journal
 from .journal_format import Identified
@@ -31,13 +31,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MASK_SUFFIXES = (".png", ".tif", ".tiff")
+MASK_SUFFIXES = (".png", *TIFF)
 MOST_CHANNELS = 16
 """An image with a longer last axis is taken for a stack."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with `arguments` (default: the terminal's); return the exit code, 2 for a mistake in them."""
+    """Run the command with `arguments` (default: the terminal's); return the exit code.
+
+    It is 2 for a mistake, and 130 where Ctrl+C stopped the work, as shells have it.
+    """
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
@@ -46,12 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (NapariSamError, OSError) as error:
         print(f"napari-sam: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nnapari-sam: stopped", file=sys.stderr)
+        return 130
     return 0
 
 
 def segment(options: argparse.Namespace) -> None:
     """Segment one object of one image file, and write its mask and a picture with the outline."""
     picture_path = options.picture or options.out.with_name(f"{options.out.stem}_outline.png")
+    _check_kept([options.image], [options.out, picture_path])
     prompts = _prompts(options)
     image = read_image(options.image, options.slice)
     predictor = napari_sam.load_predictor(
@@ -75,6 +82,15 @@ def segment(options: argparse.Namespace) -> None:
     print(f"{mask.area} pixels, score {result.scores[result.best]:.2f}" if mask.area else "the mask is empty")
     print(f"mask:    {options.out}")
     print(f"picture: {picture_path}")
+
+
+def _check_kept(read: Sequence[Path], written: Sequence[Path]) -> None:
+    """Raise `ExportError` where a result would be written over what is read, or over another result."""
+    seen = {path.resolve() for path in read}
+    for path in written:
+        if path.resolve() in seen:
+            raise ExportError(f"{path} would be written over: give the result a name of its own")
+        seen.add(path.resolve())
 
 
 def cache(options: argparse.Namespace) -> None:
@@ -104,6 +120,8 @@ def _say(message: str) -> None:
 
 def replay(options: argparse.Namespace) -> None:
     """Rebuild the labels that an annotation in the viewer made, from its journal and the image; no model is run."""
+    read, written = (options.journal, options.image, options.labels), (options.out, options.objects)
+    _check_kept([path for path in read if path], [path for path in written if path])
     recorded = read_journal(options.journal)
     image = _read_stack(options.image)
     name, ndim = options.image.name, len(recorded.shape)

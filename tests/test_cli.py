@@ -102,6 +102,35 @@ def test_mistakes_are_one_clear_line(
     assert not Path("mask.tif").exists()
 
 
+@pytest.mark.parametrize("outputs", [["disc.png"], ["mask.png", "--picture", "mask.png"], ["./disc.png"]])
+def test_nothing_is_written_over(
+    outputs: list[str], picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(picture.parent)
+    before = picture.read_bytes()
+    assert cli.main(["segment", "disc.png", "--point", "15,35", "--out", *outputs]) == 2
+    assert "would be written over: give the result a name of its own" in capsys.readouterr().err
+    assert picture.read_bytes() == before
+    assert not Path("mask.png").exists()
+
+
+def test_labels_are_not_rebuilt_over_the_image(picture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = str(picture.with_suffix(".tif"))
+    assert cli.main(["replay", "a.jsonl", "--image", image, "--out", image]) == 2
+    assert "would be written over" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_without_a_traceback(
+    picture: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "read_image", pressed)
+    assert cli.main(["segment", str(picture), "--point", "15,35", "--out", str(picture.with_name("mask.tif"))]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "napari-sam: stopped"
+
+
 def test_a_file_that_is_no_image_is_not_left_open(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("x")
     with warnings.catch_warnings(record=True) as said:
