@@ -27,7 +27,7 @@ BLOCKS = 4
 class FakePredictor:
     """Answers a click with three disks of 4, 8 and 16 px, a box with the box; notes what it was asked, and where.
 
-    Clear `may_encode` or `may_decode` to hold the worker there; set `failure` to make encoding fail.
+    Clear `may_encode` or `may_decode` to hold the worker there, set `failure` or `decode_failure` to make it fail.
     """
 
     keeps_embeddings = False
@@ -38,6 +38,7 @@ class FakePredictor:
         self.may_decode.set()
         self.encoding = threading.Event()
         self.failure: Exception | None = None
+        self.decode_failure: Exception | None = None
         self.encoded: list[np.ndarray[Any, Any]] = []
         self.asked: list[Prompts] = []
         self.threads: set[int] = set()
@@ -66,6 +67,8 @@ class FakePredictor:
     def decode(self, embedding: ImageEmbedding, prompts: Prompts) -> MaskResult:
         self.threads.add(threading.get_ident())
         assert self.may_decode.wait(PATIENCE)
+        if self.decode_failure is not None:
+            raise self.decode_failure
         self.asked.append(prompts)
         frame = embedding.regions[0].frame
         if len(prompts.boxes):

@@ -68,18 +68,11 @@ def test_a_failure_reaches_wait_once_and_the_busy_state_ends(
     assert annotator.status.phase is Phase.READY
 
 
-def test_taking_a_prompt_back_that_failed_ends_the_failure(
-    annotator: Controller, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        raise PromptError("on purpose")
-
-    annotator.wait(PATIENCE)
-    with monkeypatch.context() as patch:
-        patch.setattr(predictor, "decode", fail)
-        annotator.points.add([(20, 30)])
-        with pytest.raises(PromptError, match="on purpose"):
-            annotator.wait(PATIENCE)
+def test_taking_a_prompt_back_that_failed_ends_the_failure(annotator: Controller, predictor: FakePredictor) -> None:
+    predictor.decode_failure = PromptError("on purpose")
+    annotator.points.add([(20, 30)])
+    with pytest.raises(PromptError, match="on purpose"):
+        annotator.wait(PATIENCE)
     assert annotator.status.phase is Phase.FAILED
     annotator.undo()
     assert annotator.status.phase is Phase.READY
@@ -143,18 +136,12 @@ def test_another_model_answers_the_same_prompts(
     assert len(annotator.candidates) == 3
 
 
-def test_a_failure_that_was_made_good_is_not_raised_later(
-    annotator: Controller, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        raise PromptError("on purpose")
-
-    annotator.wait(PATIENCE)
-    with monkeypatch.context() as patch:
-        patch.setattr(predictor, "decode", fail)
-        annotator.points.add([(20, 30)])
-        while annotator._annotator.is_busy():
-            annotator.mailbox.wait(PATIENCE)
+def test_a_failure_that_was_made_good_is_not_raised_later(annotator: Controller, predictor: FakePredictor) -> None:
+    predictor.decode_failure = PromptError("on purpose")
+    annotator.points.add([(20, 30)])
+    while annotator._annotator.is_busy():
+        annotator.mailbox.wait(PATIENCE)
+    predictor.decode_failure = None
     annotator.points.data = [(22, 30)]
     annotator.wait(PATIENCE)
     assert len(annotator.candidates) == 3

@@ -136,14 +136,10 @@ def test_a_model_too_slow_to_follow_turns_it_off_unless_it_is_wanted(
 
 
 def test_a_failure_under_the_cursor_shows_nothing_and_is_no_failure(
-    annotator: Controller, mouse: Mouse, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor
 ) -> None:
     hover(annotator, mouse, (20, 30))
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("on purpose")
-
-    monkeypatch.setattr(predictor, "decode", fail)
+    predictor.decode_failure = RuntimeError("on purpose")
     mouse.move((20, 31))
     until(annotator, lambda: annotator.hover.mask is None)
     annotator.wait(PATIENCE)
