@@ -6,7 +6,7 @@ at sizes that a test runs in milliseconds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 EMBEDDING_STRIDE = 16
@@ -138,6 +138,11 @@ class SamSpec:
         return 4 * self.embedding_size
 
 
+_TOY_VIT = ViTSpec(image_size=64, width=32, depth=2, heads=2, global_blocks=(1,), window=3, neck=32)
+_TOY_TINY_VIT = TinyViTSpec(
+    image_size=64, widths=(8, 16, 24, 32), depths=(1, 1, 2, 1), heads=(1, 2, 3, 4), windows=(3, 3, 4, 3), neck=32
+)
+_TOY_DECODER = DecoderSpec(width=32, heads=2, mlp=64, iou_hidden=32)
 _TABLE = (
     SamSpec("vit_b", ViTSpec(width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11))),
     SamSpec("vit_l", ViTSpec(width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23))),
@@ -161,36 +166,9 @@ _TABLE = (
         ),
         DecoderSpec(width=128, heads=8, mlp=512, iou_hidden=128),
     ),
-    SamSpec(
-        "toy_details",
-        TinyViTSpec(
-            image_size=64,
-            widths=(8, 16, 24, 32),
-            depths=(1, 1, 2, 1),
-            heads=(1, 2, 3, 4),
-            windows=(3, 3, 4, 3),
-            neck=32,
-            details=True,
-        ),
-        DecoderSpec(width=32, heads=2, mlp=64, iou_hidden=32),
-    ),
-    SamSpec(
-        "toy_vit",
-        ViTSpec(image_size=64, width=32, depth=2, heads=2, global_blocks=(1,), window=3, neck=32),
-        DecoderSpec(width=32, heads=2, mlp=64, iou_hidden=32),
-    ),
-    SamSpec(
-        "toy_tiny_vit",
-        TinyViTSpec(
-            image_size=64,
-            widths=(8, 16, 24, 32),
-            depths=(1, 1, 2, 1),
-            heads=(1, 2, 3, 4),
-            windows=(3, 3, 4, 3),
-            neck=32,
-        ),
-        DecoderSpec(width=32, heads=2, mlp=64, iou_hidden=32),
-    ),
+    SamSpec("toy_vit", _TOY_VIT, _TOY_DECODER),
+    SamSpec("toy_tiny_vit", _TOY_TINY_VIT, _TOY_DECODER),
+    SamSpec("toy_details", replace(_TOY_TINY_VIT, details=True), _TOY_DECODER),
 )
 
 SPECS: dict[str, SamSpec] = {spec.name: spec for spec in _TABLE}
