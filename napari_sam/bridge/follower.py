@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from .layers import AnnotationLayers
     from .tools import Tools
 
+NOT_IN_3D = "Objects are outlined in 2D: turn off the 3D view."
+NOT_AT_AN_ANGLE = (
+    "Objects are outlined in planes of the image, which is turned out of this view: put its axes back in order."
+)
 FINISHED = ("added", "removed", "changed")
 
 
@@ -212,7 +216,7 @@ class Follower:
         self._hover.clear()
         if key is None:
             self._prefetch.around(None, [])
-            self._annotator.show(None, "Objects are outlined in 2D: turn off the 3D view.")
+            self._annotator.show(None, NOT_IN_3D if self._viewer.dims.ndisplay != 2 else NOT_AT_AN_ANGLE)
             return
         self._layers.preview.move_to(key)
         source = self._source(key)

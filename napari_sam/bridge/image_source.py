@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+TURNED = 1e-5
+"""Pixels by which a pixel on the screen may lead out of a plane: less than rounding over any image."""
+
+
 class LazyPlane:
     """A plane of an array that is read only where and when it is sliced; looks like the plane itself, (h, w, ...)."""
 
@@ -46,18 +50,36 @@ def full_resolution(layer: Layer) -> Any:
 
 
 def shown_slice(layer: Layer, dims: Dims) -> SliceKey | None:
-    """Return which plane of `layer` the viewer shows; None in 3D."""
-    if dims.ndisplay != 2:
+    """Return which plane of `layer` the viewer shows; None in 3D, and where it cuts the layer at an angle."""
+    if dims.ndisplay != 2 or is_cut_at_an_angle(layer, dims):
         return None
-    order = np.array(dims.order)
-    order = order[order >= dims.ndim - layer.ndim] - (dims.ndim - layer.ndim)
-    displayed = int(order[-2]), int(order[-1])
+    displayed = _displayed_axes(layer, dims)
     shape = full_resolution(layer).shape
     position = np.round(layer.world_to_data(dims.point)).astype(int)
     index = tuple(
         None if axis in displayed else int(np.clip(position[axis], 0, shape[axis] - 1)) for axis in range(layer.ndim)
     )
     return SliceKey(displayed, index)
+
+
+def is_cut_at_an_angle(layer: Layer, dims: Dims) -> bool:
+    """Whether what the viewer shows in 2D lies in no plane of `layer`, which is turned out of it.
+
+    napari shows the plane that it would be without the turn, and takes the mouse for being where it is with it.
+    """
+    if dims.ndisplay != 2:
+        return False
+    hidden = [axis for axis in range(layer.ndim) if axis not in _displayed_axes(layer, dims)]
+    steps = np.eye(dims.ndim)[list(dims.displayed)]
+    moved = np.array([layer.world_to_data(step) for step in steps]) - layer.world_to_data(np.zeros(dims.ndim))
+    return bool((np.abs(moved[:, hidden]) > TURNED * np.abs(moved).max()).any())
+
+
+def _displayed_axes(layer: Layer, dims: Dims) -> tuple[int, int]:
+    """Return the axes of `layer` that are (rows, columns) in 2D."""
+    order = np.array(dims.order)
+    order = order[order >= dims.ndim - layer.ndim] - (dims.ndim - layer.ndim)
+    return int(order[-2]), int(order[-1])
 
 
 def identified(layer: Image) -> Identified:

@@ -13,7 +13,7 @@ from ..export import Grid
 from ..history import NO_BOX, box_round
 from ..planes import Census, plane_at
 from .hand_edits import HandEdits
-from .image_source import full_resolution, placed_like
+from .image_source import full_resolution, is_cut_at_an_angle, placed_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ class LayerCanvas:
     """
 
     def __init__(self, layer: Labels, image: Image, dims: Dims, *, is_new: bool, may_widen: bool) -> None:
-        self.layer, self._image = layer, image
+        self.layer, self._image, self._dims = layer, image, dims
         self._may_widen = may_widen
         self.was_empty = is_new or not np.any(layer.data)
         self._largest, self._is_largest_known = 0, is_new
@@ -97,13 +97,29 @@ class LayerCanvas:
         rows, cols = np.nonzero(where)
         at = key.coordinates(rows + box[0], cols + box[1])
         former = self.layer.data[at]
-        if not self.layer.visible:
-            self.layer.set_view_slice()  # napari does so for what can be seen, but writes into its slice in any case
         try:
-            self.layer.data_setitem(at, largest if (new == largest).all() else new)
+            with self._kept_from_view():
+                self.layer.data_setitem(at, largest if (new == largest).all() else new)
         finally:  # whatever those do who listen to the layer
             self._note(key, former, self.layer.data[at])
             self._largest = max(self._largest, largest)
+
+    @contextmanager
+    def _kept_from_view(self) -> Iterator[None]:
+        """Keep napari from writing elsewhere as well: it writes into the slice that it shows, too, a view of the data.
+
+        Of a hidden layer that is an old one, and at an angle another one than it takes it for; contours are no view.
+        """
+        needs_contours = self.layer.contour == 0 and is_cut_at_an_angle(self.layer, self._dims)
+        if needs_contours:
+            self.layer.contour = 1
+        if not self.layer.visible:
+            self.layer.set_view_slice()
+        try:
+            yield
+        finally:
+            if needs_contours:
+                self.layer.contour = 0
 
     def areas(self) -> dict[int, dict[Position, int]]:
         """Return the number of pixels of each object in each plane of the last two axes where it has some."""

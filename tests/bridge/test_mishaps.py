@@ -278,6 +278,30 @@ def test_hidden_labels_are_written_all_the_same(stack: Controller, viewer: Viewe
     assert {one.id for one in stack.objects} == ids(stack) == {1}
 
 
+def test_where_the_view_cuts_the_image_at_an_angle_nothing_is_outlined_and_undo_hits_the_right_plane(
+    stack: Controller, viewer: ViewerModel
+) -> None:
+    stack.image_layer.affine = [[1, 0, 0, 0], [0, 0.8, 0.6, 0], [0, -0.6, 0.8, 0], [0, 0, 0, 1]]
+    viewer.dims.set_point((1, 2), (60, 20))  # napari will show row 48, and take it for row 36
+    put(stack, 1, 36, 40)
+    committed = stack.labels.data.copy()
+    viewer.dims.order = (1, 0, 2)
+    stack.points.add([(1, 20, 20)])
+    stack.wait(PATIENCE)
+    assert stack.candidates == ()
+    assert "turned out of this view" in stack.status.message
+    for is_visible in (True, False):
+        stack.labels.visible = is_visible
+        stack.objects.delete(1)
+        assert not stack.labels.data.any()
+        stack.undo()
+        assert (stack.labels.data == committed).all()
+    assert stack.labels.contour == 0
+    viewer.dims.order = (0, 1, 2)
+    stack.wait(PATIENCE)
+    assert len(stack.candidates) == 3
+
+
 def test_two_annotations_may_write_into_the_same_labels(
     viewer: ViewerModel, image: Image, predictor: FakePredictor
 ) -> None:
