@@ -26,7 +26,8 @@ transformers = pytest.importorskip("transformers")
 
 TOY = PlainViTSpec(width=48, depth=3, heads=4, image_size=64, norm_eps=1e-12)
 BASE = PlainViTSpec(width=768, depth=12, heads=12, norm_eps=1e-12)
-WIDTHS = {"toy": TOY, "base": BASE}
+SPECS = {"toy": TOY, "wide": dataclasses.replace(BASE, depth=3), "base": BASE}
+SIZES = ["toy", "wide", pytest.param("base", marks=pytest.mark.slow)]
 
 
 def theirs_of(kind: str, spec: PlainViTSpec, **config: Any) -> torch.nn.Module:
@@ -63,9 +64,9 @@ def state_of(spec: PlainViTSpec) -> dict[str, torch.Tensor]:
 # --- parity ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_tokens_and_pooler(width: str, tmp_path: Path) -> None:
-    spec = WIDTHS[width]
+@pytest.mark.parametrize("size", SIZES)
+def test_tokens_and_pooler(size: str, tmp_path: Path) -> None:
+    spec = SPECS[size]
     theirs = theirs_of("ViTModel", spec)
     ours = ours_from(theirs, tmp_path)
     assert ours.spec == dataclasses.replace(spec, pooler=True)
@@ -76,9 +77,9 @@ def test_tokens_and_pooler(width: str, tmp_path: Path) -> None:
         assert relative_error(ours.pooled(pixels), expected.pooler_output.numpy()) < TOLERANCE
 
 
-@pytest.mark.parametrize("width", ["toy", pytest.param("base", marks=pytest.mark.slow)])
-def test_class_scores(width: str, tmp_path: Path) -> None:
-    spec = WIDTHS[width]
+@pytest.mark.parametrize("size", SIZES)
+def test_class_scores(size: str, tmp_path: Path) -> None:
+    spec = SPECS[size]
     theirs = theirs_of("ViTForImageClassification", spec, num_labels=11)
     ours = ours_from(theirs, tmp_path)
     assert ours.spec.classes == 11
