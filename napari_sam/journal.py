@@ -83,15 +83,15 @@ class Journal:
         described = {"format": FORMAT, "version": VERSION, "started": _now(), **header}
         return cls(folder / f"{stamp}-{name}-{secrets.token_hex(4)}{SUFFIX}", described)
 
-    def append(self, entry: Json) -> None:
-        """Write a line, and those that could not be written before.
+    def append(self, *entries: Json) -> None:
+        """Write a line for each entry, and those that could not be written before.
 
         Raises
         ------
         JournalError
-            The file cannot be written; the line is kept, and written with the next one if that is possible.
+            The file cannot be written; the lines are kept, and written with the next one if that is possible.
         """
-        self._waiting.append({"time": _now(), **entry})
+        self._waiting += [{"time": _now(), **entry} for entry in entries]
         lines = b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in self._waiting)
         try:
             self._write(self._opened(), lines)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import JournalError, LabelsError
+from .history import Step
 from .journal import Journal, Recorded, Unreadable, find_journals
 from .journal_format import change_as_json, classes_as_json, objects_as_json, plane_as_json
+from .planes import plane_at
 from .replaying import Replay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
     from pathlib import Path
 
-    from .history import Change, Step
+    from .history import Change
     from .journal_format import Identified, Json
     from .ledger import Ledger
+    from .objects import ObjectRecord
+
+    Records = Mapping[int, ObjectRecord | None]
 
 
 class Recorder:
@@ -33,6 +38,7 @@ class Recorder:
     def __init__(self, image: Identified | None, folder: Path | None) -> None:
         self._image, self._folder = image, None if image is None else folder
         self._journal: Journal | None = None
+        self._goes_on = False
         self._known: set[Hashable] = set()
         self._weights = ""
         self._has_warned = False
@@ -48,10 +54,11 @@ class Recorder:
 
     def turn_to(self, image: Identified) -> None:
         """Let the journal go, since the image has other pixels now; what comes next begins another one."""
-        if self._journal is not None:
-            self._ledger.canvas.was_empty = False  # of what the labels hold now, the next one is told first
+        goes_on = self._goes_on or self._journal is not None
         self.close()
-        self._image = image
+        self._image, self._goes_on = image, goes_on
+        if goes_on:
+            self._ledger.canvas.was_empty = False  # of what the labels hold now, the next one is told first
 
     # Earlier annotations of the same image
 
@@ -113,7 +120,8 @@ class Recorder:
             entry["objects"] = objects_as_json(step, back=kind == "undo")
         if step.classes is not None:
             entry["classes"] = classes_as_json(self._ledger.classes)
-        self._append(entry, changes)
+        former = {one: after if kind == "undo" else before for one, (before, after) in step.records.items()}
+        self._append(entry, changes, former)
 
     def note_edits(self, changes: Sequence[Change] | None) -> None:
         """Note pixels that were changed by hand; None if nobody can tell which: planes are noted as they are used."""
@@ -126,20 +134,22 @@ class Recorder:
         """Let the journal go; what comes next begins another one. Safe to call again."""
         if self._journal is not None:
             self._journal.close()
-        self._journal, self._known, self._weights = None, set(), ""
+        self._journal, self._known, self._weights, self._goes_on = None, set(), "", False
 
-    def _append(self, entry: Json, changes: Sequence[Change]) -> None:
+    def _append(self, entry: Json, changes: Sequence[Change], former: Records | None = None) -> None:
         if self._journal is None and (self._folder is None or self._image is None):
             return
+        start = [self._start(changes, former or {})] if self._goes_on else []
         entry["changes"] = [change_as_json(change) for change in changes]
-        if base := self._base(changes):
+        if base := self._base(changes, [change.key for change in changes]):
             entry["base"] = base
         try:
             if self._journal is None:
                 assert self._folder is not None
                 assert self._image is not None
                 self._journal = self._begin(self._folder, self._image)
-            self._journal.append(entry)
+            self._goes_on = False
+            self._journal.append(*start, entry)
         except JournalError as error:
             if not self._has_warned:
                 self._has_warned = True
@@ -159,13 +169,25 @@ class Recorder:
         }
         return Journal.new(folder, header)
 
-    def _base(self, changes: Sequence[Change]) -> list[Json]:
-        """Return the planes that are changed for the first time as they were before, where they were not empty."""
+    def _start(self, changes: Sequence[Change], former: Records) -> Json:
+        """Return what a journal that goes on from another one says first: labels and objects before the `changes`."""
+        ledger = self._ledger
+        keys = [plane_at(position) for places in ledger.canvas.areas().values() for position in places]
+        step = Step("edit", records={one: (None, record) for one, record in {**ledger.records, **former}.items()})
+        try:
+            base = self._base(changes, [change.key for change in changes] + keys)
+        except LabelsError:  # the image has another shape by now: what labels there are, are not about it
+            base = []
+        objects = objects_as_json(step, back=False)
+        return {"kind": step.kind, "mode": ledger.mode.value, "changes": [], "base": base, "objects": objects}
+
+    def _base(self, changes: Sequence[Change], keys: Sequence[Any]) -> list[Json]:
+        """Return those planes that are told of for the first time as they were before, where they were not empty."""
         canvas = self._ledger.canvas
         if canvas.was_empty:
             return []
         bases = []
-        for key in dict.fromkeys(change.key for change in changes if change.key not in self._known):
+        for key in dict.fromkeys(key for key in keys if key not in self._known):
             self._known.add(key)
             plane = canvas.read(key, canvas.box_of(key)).copy()
             for change in reversed(changes):

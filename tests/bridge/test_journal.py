@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotating import Begin, put, work
+from annotating import Begin, crash, put, work
 from numpy.typing import NDArray
 
 from napari_sam.journal import journal_folder, read_journal
@@ -112,13 +112,26 @@ def test_two_viewers_on_one_image_keep_a_journal_each(begin: Begin) -> None:
 def test_other_pixels_of_the_image_begin_another_journal(begin: Begin, pixels: NDArray[np.uint16]) -> None:
     annotator = begin()
     put(annotator, 1, 20, 20)
+    annotator.objects.set_class(1, "cell")
+    annotator.viewer.dims.set_current_step(0, 2)
+    put(annotator, 2, 20, 20)
     first = annotator.journal.path
     annotator.image_layer.data = pixels + 1
+    annotator.objects.set_class(1, "nucleus")
+    annotator.viewer.dims.set_current_step(0, 1)
     put(annotator, 1, 40, 60)
     assert annotator.journal.path != first
     recorded = read_journal(annotator.journal.path)  # type: ignore[arg-type]
     assert (recorded.labels() == annotator.labels.data).all()
+    assert recorded.table(recorded.labels()) == list(annotator.objects)
     assert recorded.is_partial
+    crash(annotator)
+    second = begin(pixels + 1, restore=True)
+    assert (second.labels.data == annotator.labels.data).all()
+    second.undo()
+    second.undo()
+    assert [(one.id, one.class_name) for one in second.objects] == [(1, "cell"), (2, "")]
+    assert not second.can_undo
 
 
 def test_labels_that_were_replaced_are_rebuilt_where_work_went_on(begin: Begin) -> None:

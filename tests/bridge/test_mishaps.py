@@ -42,6 +42,7 @@ def test_an_image_of_another_shape_takes_new_labels(
     annotator.reopen(1)
     before = annotator.labels.data.copy()
     image.data = np.zeros(shape, np.uint16)
+    annotator.objects.set_class(1, "cell")
     annotator.points.add([(25, 35)])
     annotator.wait(PATIENCE)
     with pytest.raises(LabelsError, match="no longer has the image's shape"):
