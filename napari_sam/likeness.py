@@ -92,6 +92,7 @@ def find_similar(
     most: int = MOST,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    notify: Callable[[str], None] | None = None,
 ) -> list[Proposal]:
     """Return where objects like `example` may be, the likeliest first.
 
@@ -113,6 +114,8 @@ def find_similar(
         Called with the rising share of the work that is done, and once with 1.0 at the end.
     cancelled
         Asked between the encoder's blocks and between a few outlines; True ends the search with `Cancelled`.
+    notify
+        Called with a sentence for the user where not all of the image was looked at.
 
     Raises
     ------
@@ -128,6 +131,11 @@ def find_similar(
     size = float((extent[1] - extent[0]).max()) + 1
     if predictor.profile.crop_sides:
         boxes = tiles_round(extent.mean(0), int(np.ceil(TILE * size)), int(np.ceil(OVERLAP * size)), embedding.shape)
+        if len(boxes) > MOST_TILES and notify is not None:
+            notify(
+                f"Looked at the {MOST_TILES} tiles round the object alone, of {len(boxes)}: to find more, commit one "
+                "that lies further away, and look for others like that one."
+            )
         told = part_of(progress, 0.0, TILED)
         embedding = predictor.encode_regions(embedding, image, boxes[:MOST_TILES], told, cancelled)
         regions = [one for one in embedding.regions if one.frame.region in boxes]

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from parity import state_of_shapes
 from safetensors.torch import save_file
 from scipy import ndimage
+from toys import CROP_SIDES, make_predictor
 
 import napari_sam
-from napari_sam import Predictor, Prompts
+from napari_sam import Predictor, Prompts, likeness
 from napari_sam.encoder_view import embedding_picture, encoder_picture, principal_components
 from napari_sam.errors import Cancelled
 from napari_sam.likeness import find_similar
@@ -154,6 +155,19 @@ def test_looking_can_be_cancelled(name: str, picture: NDArray[np.uint8], request
     predictor: Predictor = request.getfixturevalue(name)
     with pytest.raises(Cancelled):
         find_similar(predictor, predictor.encode(picture), picture, disc(CENTRES[0]), cancelled=lambda: True)
+
+
+def test_what_is_too_far_away_to_be_looked_at_is_said(
+    picture: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor, said = make_predictor(CROP_SIDES), list[str]()
+    embedding = predictor.encode(picture)
+    find_similar(predictor, embedding, picture, disc(CENTRES[0]), notify=said.append)
+    assert said == []
+    monkeypatch.setattr(likeness, "MOST_TILES", 2)
+    find_similar(predictor, embedding, picture, disc(CENTRES[0]), notify=said.append)
+    assert len(said) == 1
+    assert said[0].startswith("Looked at the 2 tiles round the object alone, of ")
 
 
 @pytest.mark.parametrize(("shape", "side"), [((100, 240), 60), ((40, 300), 60), ((50, 50), 60), ((61, 61), 60)])

@@ -83,8 +83,8 @@ class Views:
         key = self._key()
 
         def look(predictor: Predictor, embedding: ImageEmbedding, pixels: Any, job: Job) -> list[Proposal]:
-            report, is_cancelled = job.progress, job.is_cancelled
-            return find_similar(predictor, embedding, pixels, example, taken, progress=report, cancelled=is_cancelled)
+            how: dict[str, Any] = {"progress": job.progress, "cancelled": job.is_cancelled, "notify": job.notify}
+            return find_similar(predictor, embedding, pixels, example, taken, **how)
 
         self._annotator.look("Looking for more like it", look, partial(self._propose, key, example.shape))
 
