@@ -80,13 +80,13 @@ class Views:
             what = "no object was committed yet" if wanted is None else f"object {wanted} has no pixel in this slice"
             raise LabelsError(f"{what}: outline one and commit it, then look for others like it")
         example, taken = ids == wanted, ids > 0
-        key = self._key()
+        key, notes = self._key(), list[str]()
 
         def look(predictor: Predictor, embedding: ImageEmbedding, pixels: Any, job: Job) -> list[Proposal]:
-            how: dict[str, Any] = {"progress": job.progress, "cancelled": job.is_cancelled, "notify": job.notify}
+            how: dict[str, Any] = {"progress": job.progress, "cancelled": job.is_cancelled, "notify": notes.append}
             return find_similar(predictor, embedding, pixels, example, taken, **how)
 
-        self._annotator.look("Looking for more like it", look, partial(self._propose, key, example.shape))
+        self._annotator.look("Looking for more like it", look, partial(self._propose, key, example.shape, notes))
 
     def accept(self) -> None:
         """Commit the objects of the selected points and shapes alone; `PromptError` if none of them is pending."""
@@ -96,10 +96,10 @@ class Views:
             raise PromptError("no pending object is selected: select its point, in the mode of the points layer for it")
         self._annotator.commit_only(owners)
 
-    def _propose(self, key: SliceKey | None, shape: tuple[int, int], found: list[Proposal]) -> None:
-        """Make an object of every proposal, with the mask that was found."""
+    def _propose(self, key: SliceKey | None, shape: tuple[int, int], notes: list[str], found: list[Proposal]) -> None:
+        """Make an object of every proposal, with the mask that was found, and say what is to be known of the search."""
         if key is None or not found:
-            return self._annotator.propose({}, {}, "Nothing else looks like it.")
+            return self._annotator.propose({}, {}, " ".join(["Nothing else looks like it.", *notes]))
         rows = self._prompts.rows_at(np.array([each.point for each in found]), key, SIMILAR)
         asked = self._prompts.view(rows, key, shape).objects
         owners = [row.owner for row in rows.values()]
@@ -108,7 +108,7 @@ class Views:
             for owner, each in zip(owners, found, strict=True)
         }
         message = f"{len(rows)} more like it: remove the points that are wrong, then commit."
-        return self._annotator.propose(rows, answers, message)
+        return self._annotator.propose(rows, answers, " ".join([message, *notes]))
 
     def show_embedding(self) -> None:
         """Show the three principal components of the embedding in a layer; `ImageError` if there is none yet."""

@@ -13,6 +13,7 @@ from parity import state_of_shapes
 from safetensors.torch import save_file
 
 import napari_sam
+from napari_sam import likeness
 from napari_sam.bridge import commands, keys
 from napari_sam.bridge.controller import Controller
 from napari_sam.errors import ImageError, LabelsError, PromptError
@@ -111,7 +112,8 @@ def test_mask_of_a_proposal_is_there_at_once_and_can_be_corrected(viewer: Viewer
     assert len(annotator._annotator.slices.masks) == count - 1
 
 
-def test_looking_tells_how_far_it_is_and_can_be_stopped(viewer: ViewerModel) -> None:
+def test_looking_tells_how_far_it_is_and_can_be_stopped(viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(likeness, "MOST_TILES", 2)
     annotator = annotated(viewer)
     box(annotator, CENTRES[0])
     annotator.commit()
@@ -124,6 +126,7 @@ def test_looking_tells_how_far_it_is_and_can_be_stopped(viewer: ViewerModel) -> 
     assert shares == sorted(shares)
     assert {status.phase for status in told if status.fraction is not None} == {Phase.DECODING}
     assert annotator.status.fraction is None
+    assert "Looked at the 2 tiles round the object alone" in annotator.status.message
     annotator.clear()
     annotator.views.find_similar()
     annotator.cancel()
