@@ -23,7 +23,7 @@ BOXES = 0.3  # share of the steps that begin with a box
 ROUNDS = ((1, 0.2), (2, 0.2), (3, 0.25), (4, 0.15), (6, 0.2))  # how many rounds, how often
 CLEAR_MASK_AT_ONCE = 0.3  # weight of the one mask for clear prompts when it is asked after a single click
 LATER = 0.6  # weight of each round after the first
-IOU = 2.0  # weight of the predicted IoU
+IOU = 5.0  # weight of the predicted IoU
 FORGET, BINARY, RESAMPLED = 0.1, 0.1, 0.15  # shares of the rounds in which no mask, a bare yes or no, or one
 # blurred as if it came from a larger crop is fed back
 COARSER = 0.4
