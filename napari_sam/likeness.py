@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .embedding import ImageEmbedding, RegionEmbedding
-    from .geometry import Frame
+    from .geometry import Box, Frame
     from .masks import MaskResult
     from .predictor import Predictor
 
@@ -129,22 +129,18 @@ def find_similar(
         raise ValueError(f"an example of shape {pixels.shape} with {pixels.sum()} pixels: give the mask of an object")
     extent = mask_corners(pixels)
     size = float((extent[1] - extent[0]).max()) + 1
-    if predictor.profile.crop_sides:
-        boxes = tiles_round(extent.mean(0), int(np.ceil(TILE * size)), int(np.ceil(OVERLAP * size)), embedding.shape)
-        if len(boxes) > MOST_TILES and notify is not None:
-            notify(
-                f"Looked at the {MOST_TILES} tiles round the object alone, of {len(boxes)}: to find more, commit one "
-                "that lies further away, and look for others like that one."
-            )
+    in_tiles = bool(predictor.profile.crop_sides)
+    if in_tiles:
+        boxes = _tiles(extent, size, embedding.shape, notify)
         told = part_of(progress, 0.0, TILED)
-        embedding = predictor.encode_regions(embedding, image, boxes[:MOST_TILES], told, cancelled)
+        embedding = predictor.encode_regions(embedding, image, boxes, told, cancelled)
         regions = [one for one in embedding.regions if one.frame.region in boxes]
     else:
         regions = [_largest_round(embedding, extent)]
     occupied = pixels if taken is None else pixels | taken
     places = [one for one in _places(predictor, regions, pixels, size) if not occupied[one.pixel]]
     outline = _outliner(predictor, embedding, image, size, cancelled)
-    told = part_of(progress, TILED if predictor.profile.crop_sides else 0.0, 1.0) or (lambda _share: None)
+    told = part_of(progress, TILED if in_tiles else 0.0, 1.0) or (lambda _share: None)
 
     def between_outlines(share: float) -> None:
         if cancelled is not None and cancelled():
@@ -154,6 +150,19 @@ def find_similar(
     found = _new_objects(places, outline, pixels, occupied, most, between_outlines)
     told(1.0)
     return found
+
+
+def _tiles(
+    extent: NDArray[np.float64], size: float, shape: tuple[int, int], notify: Callable[[str], None] | None
+) -> list[Box]:
+    """Return the tiles to look at for objects of `size` pixels, the nearest to the box `extent` (2, 2) first."""
+    boxes = tiles_round(extent.mean(0), int(np.ceil(TILE * size)), int(np.ceil(OVERLAP * size)), shape)
+    if len(boxes) > MOST_TILES and notify is not None:
+        notify(
+            f"Looked at the {MOST_TILES} tiles round the object alone, of {len(boxes)}: to find more, commit one "
+            "that lies further away, and look for others like that one."
+        )
+    return boxes[:MOST_TILES]
 
 
 def _largest_round(embedding: ImageEmbedding, extent: NDArray[np.float64]) -> RegionEmbedding:
