@@ -145,7 +145,7 @@ def _line(one: LabelledObject, colours: Mapping[str, str], *, is_extended: bool)
     item.setData(ID, Qt.ItemDataRole.DisplayRole, int(one.id))
     item.setData(AREA, Qt.ItemDataRole.DisplayRole, int(one.area))
     if one.score is not None:
-        item.setData(SCORE, Qt.ItemDataRole.DisplayRole, round(float(one.score), 2))
+        item.setText(SCORE, f"{one.score:.2f}")  # as many digits each, which sort as numbers do
     item.setText(CLASS, one.class_name)
     if one.class_name in colours:
         item.setIcon(CLASS, swatch(colours[one.class_name]))

@@ -80,7 +80,7 @@ def test_objects_are_listed_with_class_area_and_score(start: Any, panel: Objects
     annotator.objects.current_class = "nucleus"
     commit(annotator, PLACES[1])
     area = str((annotator.labels.data == 1).sum())
-    assert lines(panel) == [["1", "", area, "0.5"], ["2", "nucleus", area, "0.5"]]
+    assert lines(panel) == [["1", "", area, "0.50"], ["2", "nucleus", area, "0.50"]]
     annotator.undo()
     assert len(lines(panel)) == 1
     panel.set_annotator(None)
