@@ -46,7 +46,8 @@ class Preview:
         shape = full_resolution(self._image).shape
         sides = tuple(shape[axis] if at is None else 1 for axis, at in enumerate(key.index))
         if sides != self.layer.data.shape:
-            self.layer.data = np.zeros(sides, np.uint8)
+            # Not `np.zeros`: its memory comes when it is first written, 10 ms for a press on a large image.
+            self.layer.data = np.full(sides, 0, np.uint8)
         self._key = key
         self.place()
 
