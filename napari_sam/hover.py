@@ -1,6 +1,8 @@
-"""The mask that a click would begin, asked while the mouse rests on the image; it takes part in nothing else.
+"""The mask that a click would begin, asked while the mouse is over the image; it takes part in nothing else.
 
-It has questions of its own: what is pending, its candidates, the history and `wait` never know of it.
+It follows the mouse with what is encoded; where the mouse rests, the model looks closer, as it would after a click.
+What it encodes for that stays in the embedding cache, where a click there finds it. It has questions of its own: what
+is pending, its candidates, the history and `wait` never know of it.
 """
 
 from __future__ import annotations
@@ -20,12 +22,16 @@ if TYPE_CHECKING:
 
     from .embedding import ImageEmbedding
     from .masks import Mask
+    from .pending import SliceState
     from .predictor import Predictor
 
 SLOW = 1 / 15
 """Seconds for one answer above which the preview stands still more than it follows the hand."""
 ENOUGH = 5
 """Answers after which it is known how long they take; the first one warms the model up and does not count."""
+REST = 0.15
+"""Seconds after which the mouse is taken to rest."""
+HERE, CLOSER = "here", "closer"
 
 
 class Hover:
@@ -85,23 +91,29 @@ class Hover:
         """The mask under the cursor, None if there is none to show."""
         return self._mask
 
-    def ask(self, embedding: ImageEmbedding, place: tuple[float, float]) -> None:
-        """Ask what a click at `place` (row, column) would begin; an earlier answer is shown until this one comes."""
-        prompts = Prompts([place], [1])
+    def ask(self, state: SliceState, place: tuple[float, float]) -> None:
+        """Ask what a click at `place` (row, column) of an encoded slice would begin.
+
+        An earlier answer is shown until this one comes.
+        """
+        embedding, pixels, prompts = state.embedding, state.source.pixels, Prompts([place], [1])
+        if embedding is None or not self.is_on:
+            return
 
         def work(predictor: Predictor, _job: Job) -> tuple[Mask, float]:
             started = time.perf_counter()
-            result = predictor.decode(embedding, prompts)
-            mask = result.masks[result.best]
-            _ = mask.crop  # its pixels, made here, so that the main thread only paints them
-            return mask, time.perf_counter() - started
+            return _best(predictor, embedding, prompts), time.perf_counter() - started
 
-        if self.is_on:
-            self._questions.ask("hover", Priority.DECODE, work, self._take, self._take)
+        def look_closer(predictor: Predictor, job: Job) -> Mask | None:
+            better = predictor.refine(embedding, pixels, prompts, cancelled=job.is_cancelled)
+            return None if better is embedding else _best(predictor, better, prompts)
+
+        self._questions.ask(HERE, Priority.DECODE, work, self._take, self._take)
+        self._questions.ask(CLOSER, Priority.PREFETCH, look_closer, self._show, delay=REST)
 
     def clear(self) -> None:
         """Show nothing under the cursor any more."""
-        self._questions.drop("hover")
+        self._questions.drop_all()
         if self._mask is not None:
             self._mask = None
             self.changed.emit()
@@ -118,11 +130,17 @@ class Hover:
         self.clear()
         self._questions.close()
 
+    def _show(self, mask: Mask | None) -> None:
+        """Show another mask; None knows no better one."""
+        if mask is not None:
+            self._mask = mask
+            self.changed.emit()
+
     def _take(self, answer: tuple[Mask, float]) -> None:
-        self._mask, seconds = answer
+        mask, seconds = answer
         was_on = self.is_on
         self._seconds = [*self._seconds[: 4 * ENOUGH], seconds]
-        self.changed.emit()
+        self._show(mask)
         if self.is_on != was_on:
             self.wanted = self._wanted  # which turns it off
 
@@ -130,3 +148,11 @@ class Hover:
         """Show nothing where asking failed: the click itself will say what is wrong."""
         if error is not None:
             self.clear()
+
+
+def _best(predictor: Predictor, embedding: ImageEmbedding, prompts: Prompts) -> Mask:
+    """Return the mask of the highest score."""
+    result = predictor.decode(embedding, prompts)
+    mask = result.masks[result.best]
+    _ = mask.crop  # its pixels, made here on the worker, so that the main thread only paints them
+    return mask

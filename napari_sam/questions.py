@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from .errors import Cancelled
@@ -74,11 +75,12 @@ class Questions:
         take: Callable[[Any], None],
         meanwhile: Callable[[Any], None] | None = None,
         subject: Hashable = None,
+        delay: float = 0.0,
     ) -> None:
         """Let the worker do `work`, and `take` its result on the main thread unless the same key is asked anew.
 
         Then the result goes to `meanwhile`, if it is there at all: something to show until the newer one comes. Work on
-        the same `subject` is not begun twice.
+        the same `subject` is not begun twice, and none before `delay` seconds have passed.
         """
         if self._worker is None:
             return
@@ -101,7 +103,8 @@ class Questions:
                 self._fraction = fraction
                 self._on_progress()
 
-        job = Job((id(self), key), priority, work, done, self._mailbox, report, self._on_notice, subject)
+        due = time.monotonic() + delay
+        job = Job((id(self), key), priority, work, done, self._mailbox, report, self._on_notice, subject, due)
         self._open[key] = job
         self._fraction = None
         self._worker.submit(job)

@@ -12,7 +12,6 @@ from .reopening import is_reopened
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-    from .embedding import ImageEmbedding
     from .masks import Mask
     from .objects import Overlap
     from .pending import ImageSource
@@ -128,10 +127,10 @@ class Slices:
         return [(one.answer.mask, one is active) for one in self.objects.values() if one.answer is not None]
 
     @property
-    def embedding_to_begin_with(self) -> ImageEmbedding | None:
-        """The embedding that a click would ask if it began an object; None if it would not, or nothing is encoded."""
+    def to_begin_in(self) -> SliceState | None:
+        """The slice shown, if a click would begin an object there; None if it would not, or it is not encoded."""
         is_beginning = self.active is None and LOOSE not in self.objects
-        return self.shown.embedding if self.shown is not None and is_beginning else None
+        return self.shown if self.shown is not None and self.shown.embedding is not None and is_beginning else None
 
     @property
     def commit_wanted(self) -> Overlap | None:

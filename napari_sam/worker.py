@@ -93,7 +93,8 @@ class Job:
     `work(predictor, job)` runs on the worker; it hands `job.progress` and `job.is_cancelled` on to what takes long.
     `done(result, error)` is called on the main thread, exactly once, unless the worker is stopped first; `error` is
     `Cancelled` for a job that was cancelled or replaced. Jobs of one mailbox with the same `subject` make the same
-    thing: the later one takes the place of one that waits, and does not overtake one that runs.
+    thing: the later one takes the place of one that waits, and does not overtake one that runs. A job is not begun
+    before it is `due`, on the clock of `time.monotonic`.
     """
 
     key: Hashable
@@ -104,6 +105,7 @@ class Job:
     on_progress: Callable[[float], None] | None = None
     on_notice: Callable[[str], None] | None = None
     subject: Hashable = None
+    due: float = 0.0
     _cancelled: threading.Event = field(default_factory=threading.Event)
     between_blocks: Callable[[], None] | None = None
 
@@ -247,14 +249,16 @@ class Worker:
     def _take(self, allowed: Callable[[Job], bool], *, block: bool) -> Job | None:
         """Remove and return the most urgent job that may run; None without one, or if the worker is stopping."""
         with self._changed:
-            while block and not self._jobs and not self._stopping:
-                self._changed.wait()
-            urgent = [entry for entry in self._jobs if allowed(entry[2])]
-            if not urgent or self._stopping:
-                return None
-            entry = min(urgent, key=_urgency)
-            self._jobs.remove(entry)
-            return entry[2]
+            while not self._stopping:
+                now = time.monotonic()
+                if urgent := [entry for entry in self._jobs if entry[2].due <= now and allowed(entry[2])]:
+                    entry = min(urgent, key=_urgency)
+                    self._jobs.remove(entry)
+                    return entry[2]
+                if not block:
+                    break
+                self._changed.wait(min((job.due - now for _, _, job in self._jobs), default=None))
+            return None
 
     def _may_overtake(self, job: Job) -> bool:
         """Whether a job may go before what is running: decodes always, and once a newer image an older one."""
@@ -266,6 +270,9 @@ class Worker:
     def _perform(self, job: Job, predictor: Predictor | None) -> None:
         if predictor is None:
             job.finish(None, self.load_error)
+            return
+        if job.is_stopped:
+            job.finish(None, Cancelled("it was taken back"))
             return
 
         def let_pass() -> None:

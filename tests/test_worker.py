@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -58,6 +59,24 @@ def test_results_come_back_on_the_main_thread(worker: Worker, outcomes: Outcomes
     assert result != threading.get_ident()
 
 
+def test_a_job_waits_until_it_is_due_and_keeps_no_other_one_waiting(worker: Worker, outcomes: Outcomes) -> None:
+    due = time.monotonic() + 0.2
+    late = outcomes.job(lambda _predictor, _job: time.monotonic(), priority=Priority.DECODE)
+    late.due = due
+    worker.submit(late)
+    worker.submit(outcomes.job(lambda _predictor, _job: time.monotonic(), priority=Priority.PREFETCH))
+    (first, _), (second, _) = outcomes.wait_for(2)
+    assert first < due <= second
+
+
+def test_a_job_that_is_not_due_ends_with_the_worker(worker: Worker, outcomes: Outcomes) -> None:
+    late = outcomes.job(lambda _predictor, _job: None)
+    late.due = time.monotonic() + PATIENCE
+    worker.submit(late)
+    worker.stop()
+    assert isinstance(outcomes.wait_for(1)[0][1], Cancelled)
+
+
 def test_a_newer_job_replaces_a_queued_one_with_the_same_key(worker: Worker, outcomes: Outcomes) -> None:
     hold = threading.Event()
     worker.submit(outcomes.job(lambda *_: hold.wait(PATIENCE)))
@@ -86,6 +105,15 @@ def test_decodes_are_answered_between_the_blocks_of_an_encoding(worker: Worker, 
     queued.set()
     outcomes.wait_for(3)
     assert order == ["decoded", "encoded", "prefetched"]
+
+
+def test_a_job_that_was_taken_back_is_not_begun(worker: Worker, outcomes: Outcomes) -> None:
+    begun: list[bool] = []
+    job = outcomes.job(lambda _predictor, _job: begun.append(True))
+    job.cancel()
+    worker.submit(job)
+    assert isinstance(outcomes.wait_for(1)[0][1], Cancelled)
+    assert begun == []
 
 
 def test_a_running_job_hears_that_it_is_cancelled(worker: Worker, outcomes: Outcomes) -> None:

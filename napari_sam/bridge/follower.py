@@ -180,14 +180,14 @@ class Follower:
 
     def _on_hovered(self, position: NDArray[np.floating] | None) -> None:
         """Show what a click at `position` would begin."""
-        embedding = None if position is None else self._annotator.slices.embedding_to_begin_with
-        if position is None or embedding is None:
+        state = self._annotator.slices.to_begin_in
+        if position is None or state is None:
             return self._hover.clear()
         row = self.prompts.point_at(position)
         places = self._places(row)
-        if places is None or row.named_object is not None or not is_inside(places, embedding.shape):
+        if places is None or row.named_object is not None or not is_inside(places, state.source.shape):
             return self._hover.clear()
-        return self._hover.ask(embedding, tuple(places[0]))
+        return self._hover.ask(state, tuple(places[0]))
 
     def _on_mouse_over_canvas(self) -> None:
         if not self._viewer.mouse_over_canvas:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,10 @@ import napari_sam
 from napari_sam.bridge.controller import Controller
 from napari_sam.bridge.mask_layer import HOVER
 from napari_sam.bridge.tools import Tool
-from napari_sam.hover import ENOUGH, SLOW
+from napari_sam.embedding import ImageEmbedding
+from napari_sam.hover import ENOUGH, REST, SLOW
+from napari_sam.masks import MaskResult
+from napari_sam.prompts import Prompts
 from napari_sam.worker import ModelChoice
 
 
@@ -68,6 +74,53 @@ def test_the_newest_place_wins_and_older_answers_are_shown_meanwhile(
     predictor.may_decode.set()
     until(annotator, lambda: under_cursor(annotator)[20, 59 + 15])
     assert len(predictor.asked) <= 2
+
+
+def look_closer(predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch) -> list[ImageEmbedding]:
+    """Let `refine` add something to the embedding that makes every mask empty; return what it was asked to refine."""
+    asked: list[ImageEmbedding] = []
+    decode = predictor.decode
+
+    def refine(embedding: ImageEmbedding, _image: Any, _prompts: Prompts, **_: Any) -> ImageEmbedding:
+        asked.append(embedding)
+        return replace(embedding, model="closer")
+
+    def decode_closer(embedding: ImageEmbedding, prompts: Prompts) -> MaskResult:
+        result = decode(embedding, prompts)
+        if embedding.model != "closer":
+            return result
+        return replace(result, masks=tuple(replace(one, logits=-np.abs(one.logits)) for one in result.masks))
+
+    monkeypatch.setattr(predictor, "refine", refine)
+    monkeypatch.setattr(predictor, "decode", decode_closer)
+    return asked
+
+
+def test_where_the_mouse_rests_the_model_looks_closer(
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = look_closer(predictor, monkeypatch)
+    hover(annotator, mouse, (20, 30))
+    assert under_cursor(annotator).any()
+    until(annotator, lambda: not under_cursor(annotator).any())
+    assert len(asked) == 1
+    mouse.move((30, 30))
+    until(annotator, lambda: under_cursor(annotator).any())
+
+
+def test_while_the_mouse_moves_the_model_does_not_look_closer(
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = look_closer(predictor, monkeypatch)
+    start = time.monotonic()
+    places = iter(np.linspace(20, 60, 1000))
+    while time.monotonic() < start + 2 * REST:
+        hover(annotator, mouse, (20, next(places)))
+    mouse.click((20, 60))
+    assert asked == []
+    annotator.wait(PATIENCE)
+    time.sleep(2 * REST)
+    assert len(asked) == 1  # for the click
 
 
 @pytest.mark.parametrize("how", ["click", "leave", "tool", "off", "outside"])
