@@ -197,7 +197,7 @@ class Usage:
 
 
 class EmbeddingCache:
-    """Features by key: the latest ones in memory, all of them in `disk`, None for none; safe in several threads.
+    """Features by key: the latest ones in memory, the lasting ones in `disk`, None for none; safe in several threads.
 
     What goes wrong with the disk ends writing to it, and is said once, by `take_notice`.
     """
@@ -223,11 +223,11 @@ class EmbeddingCache:
             self._remember(key, array)
         return array
 
-    def put(self, key: str, features: NDArray[Any]) -> None:
-        """Keep features; they are held by reference and must not change."""
+    def put(self, key: str, features: NDArray[Any], *, is_lasting: bool = True) -> None:
+        """Keep features, on disk too if they are lasting; they are held by reference and must not change."""
         self._remember(key, features)
         disk = self.disk
-        if disk is None or not self._may_write:
+        if disk is None or not is_lasting or not self._may_write:
             return
         try:
             disk.write(key, features)

@@ -18,7 +18,7 @@ from .checkpoints import load_sam
 from .embedding import ImageEmbedding, RegionEmbedding
 from .embedding_cache import key_of
 from .errors import Cancelled, DeviceError
-from .geometry import Frame
+from .geometry import Frame, whole
 from .image_input import (
     PictureRule,
     as_array,
@@ -333,14 +333,17 @@ class Predictor:
         frames = [Frame(rule.shape, box, self.profile.image_size, square) for box in boxes]
         inputs = [prepared(frame) for frame in frames]
         between_blocks(0.0)
-        features = self._features(inputs, between_blocks)
+        # A network of many scales encodes a crop in no time, and others for every object: on disk they would drive out
+        # what took long.
+        is_lasting = not self.profile.crop_sides or whole(rule.shape) in boxes
+        features = self._features(inputs, between_blocks, is_lasting=is_lasting)
         if progress is not None:
             progress(1.0)
         regions = tuple(RegionEmbedding(*pair) for pair in zip(frames, features, strict=True))
         return ImageEmbedding(rule, regions, self.fingerprint)
 
     def _features(
-        self, inputs: list[NDArray[np.float32]], between_blocks: Callable[[float], None]
+        self, inputs: list[NDArray[np.float32]], between_blocks: Callable[[float], None], *, is_lasting: bool
     ) -> list[torch.Tensor]:
         """Return the features (1, C, h, w) of each of the encoder's inputs, from the cache where it has them."""
         if self._cache is None:
@@ -352,7 +355,7 @@ class Predictor:
             computed = self._computed(list(missing.values()), between_blocks)
             for key, features in zip(missing, computed, strict=True):
                 kept[key] = _array_of(features, self.dtype)
-                self._cache.put(key, kept[key])
+                self._cache.put(key, kept[key], is_lasting=is_lasting)
             if notice := self._cache.take_notice():
                 self._notify(notice)
         decoder_dtype = self._sam.decoder_dtype

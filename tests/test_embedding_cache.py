@@ -103,6 +103,15 @@ def test_the_same_key_twice_counts_once() -> None:
     np.testing.assert_array_equal(cache.get("a"), features(1))
 
 
+def test_what_does_not_last_is_kept_in_memory_alone(store: DiskStore) -> None:
+    cache = EmbeddingCache(store)
+    cache.put("a", features(), is_lasting=False)
+    cache.put("b", features())
+    assert cache.get("a") is not None
+    assert store.read("a") is None
+    assert store.read("b") is not None
+
+
 # --- disk -----------------------------------------------------------------------------------------------------------
 
 
@@ -334,6 +343,7 @@ def test_regions_are_kept_each_on_their_own(store: DiskStore, monkeypatch: pytes
     predictor.encode(image, region=(18, 28, 42, 52))  # the smaller one of the crops round the click
     refined = predictor.refine(embedding, image, click)
     assert counted.pictures == len(refined.regions) > len(CROP_SIDES)
+    assert store.usage()[0] == 1  # the whole image: crops stay in memory
     again = predictor.refine(predictor.encode(image), image, click)
     assert counted.pictures == len(refined.regions)
     np.testing.assert_array_equal(predictor.decode(again, click).logits, predictor.decode(refined, click).logits)
