@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from ..prompt_rows import PromptView, adopt, assign_owners
-from .image_source import full_resolution, identified, image_source, shared_limits, shown_slice
+from .image_source import (
+    full_resolution,
+    identified,
+    image_source,
+    is_cut_at_an_angle,
+    shared_limits,
+    shown_slice,
+)
 from .layers import PLACE
 from .looks import show_classes
 from .pointer import Pointer
@@ -42,6 +49,7 @@ NOT_IN_3D = "Objects are outlined in 2D: turn off the 3D view."
 NOT_AT_AN_ANGLE = (
     "Objects are outlined in planes of the image, which is turned out of this view: put its axes back in order."
 )
+NOTHING_HERE = "The image has no plane here: go to a slice that shows it."
 FINISHED = ("added", "removed", "changed")
 
 
@@ -80,6 +88,7 @@ class Follower:
         self._tools, self._mailbox = tools, mailbox
         self.prompts = PromptLayers(layers.points, layers.shapes, layers.image)
         self.key: SliceKey | None = None
+        self._why_none = ""
         self._limits, self._identity = shared_limits(layers.image), identity
         self._ndim = layers.image.ndim
         self._pressed: PromptRow | None = None
@@ -210,13 +219,14 @@ class Follower:
     def show_slice(self) -> None:
         """Turn to the plane that the viewer shows now."""
         key = shown_slice(self._layers.image, self._viewer.dims)
-        if key == self.key:
+        why_none = self._find_out_why_none() if key is None else ""
+        if (key, why_none) == (self.key, self._why_none):
             return
-        former, self.key = self.key, key
+        former, self.key, self._why_none = self.key, key, why_none
         self._hover.clear()
         if key is None:
             self._prefetch.around(None, [])
-            self._annotator.show(None, NOT_IN_3D if self._viewer.dims.ndisplay != 2 else NOT_AT_AN_ANGLE)
+            self._annotator.show(None, why_none)
             return
         self._layers.preview.move_to(key)
         source = self._source(key)
@@ -224,6 +234,12 @@ class Follower:
         next_ones = key.neighbours(full_resolution(self._layers.image).shape, former)
         self._prefetch.around(source, [self._source(neighbour) for neighbour in next_ones])
         self._annotator.see(self._view(self._annotator.slices.rows))
+
+    def _find_out_why_none(self) -> str:
+        """Return what to do to see a plane of the image."""
+        if self._viewer.dims.ndisplay != 2:
+            return NOT_IN_3D
+        return NOT_AT_AN_ANGLE if is_cut_at_an_angle(self._layers.image, self._viewer.dims) else NOTHING_HERE
 
     def _source(self, key: SliceKey) -> ImageSource:
         return image_source(self._layers.image, key, self._limits, self._identity)
@@ -248,7 +264,7 @@ class Follower:
         self._annotator.journal.turn_to(self._identity)
         self._annotator.forget_pictures()
         self._prefetch.forget()
-        self.key = None
+        self.key, self._why_none = None, ""
         self.show_slice()
 
     # What the annotator answers

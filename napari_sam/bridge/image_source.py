@@ -50,16 +50,15 @@ def full_resolution(layer: Layer) -> Any:
 
 
 def shown_slice(layer: Layer, dims: Dims) -> SliceKey | None:
-    """Return which plane of `layer` the viewer shows; None in 3D, and where it cuts the layer at an angle."""
+    """Return which plane of `layer` the viewer shows; None in 3D, beside the layer, and where it is cut at an angle."""
     if dims.ndisplay != 2 or is_cut_at_an_angle(layer, dims):
         return None
     displayed = _displayed_axes(layer, dims)
-    shape = full_resolution(layer).shape
     position = np.round(layer.world_to_data(dims.point)).astype(int)
-    index = tuple(
-        None if axis in displayed else int(np.clip(position[axis], 0, shape[axis] - 1)) for axis in range(layer.ndim)
-    )
-    return SliceKey(displayed, index)
+    index = tuple(None if axis in displayed else int(at) for axis, at in enumerate(position))
+    shape = full_resolution(layer).shape
+    is_beside = any(at is not None and not 0 <= at < shape[axis] for axis, at in enumerate(index))
+    return None if is_beside else SliceKey(displayed, index)
 
 
 def is_cut_at_an_angle(layer: Layer, dims: Dims) -> bool:

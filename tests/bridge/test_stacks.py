@@ -187,3 +187,29 @@ def test_colour_stacks_are_annotated_plane_by_plane(
     annotator.commit()
     assert annotator.labels.data.shape == (4, *SHAPE)
     assert annotator.labels.data[1].any()
+
+
+def test_beside_the_image_nothing_is_outlined_until_a_slice_shows_it(
+    viewer: ViewerModel, predictor: FakePredictor
+) -> None:
+    annotator = napari_sam.annotate(viewer, viewer.add_image(np.zeros((5, *SHAPE), np.uint8)))
+    viewer.add_image(np.zeros((20, *SHAPE), np.uint8))
+    viewer.dims.set_current_step(0, 4)
+    click(annotator, 4, 20, 30)
+    viewer.dims.set_current_step(0, 12)
+    assert annotator.status.phase is Phase.NO_IMAGE
+    assert "go to a slice that shows it" in annotator.status.message
+    annotator.clear()
+    annotator.commit()
+    assert len(annotator.points.data) == 1
+    viewer.dims.set_current_step(0, 4)
+    annotator.wait(PATIENCE)
+    assert len(annotator.candidates) == 3
+    annotator.image_layer.data = np.zeros((3, *SHAPE), np.uint8)
+    assert annotator.status.phase is Phase.NO_IMAGE
+
+
+def test_what_begins_in_3d_says_what_to_do(viewer: ViewerModel, predictor: FakePredictor) -> None:
+    viewer.add_image(np.zeros((5, *SHAPE), np.uint8))
+    viewer.dims.ndisplay = 3
+    assert "turn off the 3D view" in napari_sam.annotate(viewer).status.message
