@@ -129,7 +129,7 @@ class Slices:
     @property
     def to_begin_in(self) -> SliceState | None:
         """The slice shown, if a click would begin an object there; None if it would not, or it is not encoded."""
-        is_beginning = self.active is None and LOOSE not in self.objects
+        is_beginning = self.active not in self.objects and LOOSE not in self.objects
         return self.shown if self.shown is not None and self.shown.embedding is not None and is_beginning else None
 
     @property

@@ -127,6 +127,7 @@ class Follower:
             (self._viewer.events.mouse_over_canvas, self._on_mouse_over_canvas),
             (annotator.mask_changed, self._on_mask_changed),
             (self._hover.changed, self._on_mask_changed),
+            (self._tools.changed, self._hover.clear),
             (annotator.prompts_changed, self._on_prompts_changed),
             (annotator.objects_changed, self._on_objects_changed),
         ]
@@ -270,7 +271,8 @@ class Follower:
     # What the annotator answers
 
     def _on_mask_changed(self) -> None:
-        self._layers.preview.paint(self._annotator.slices.masks, self._hover.mask)
+        slices = self._annotator.slices
+        self._layers.preview.paint(slices.masks, None if slices.to_begin_in is None else self._hover.mask)
 
     def _on_objects_changed(self) -> None:
         if self._layers.labels in self._layers.ours:

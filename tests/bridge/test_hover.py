@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from annotating import SHAPE
+from annotating import BOX, SHAPE, put
 from fakes import PATIENCE, FakePredictor, disk
 from mouse import Mouse
 from napari.components import ViewerModel
@@ -123,8 +123,9 @@ def test_while_the_mouse_moves_the_model_does_not_look_closer(
     assert len(asked) == 1  # for the click
 
 
-@pytest.mark.parametrize("how", ["click", "leave", "tool", "off", "outside"])
+@pytest.mark.parametrize("how", ["click", "leave", "tool", "box", "reopen", "off", "outside"])
 def test_it_goes(annotator: Controller, mouse: Mouse, how: str) -> None:
+    put(annotator, 40, 60)
     hover(annotator, mouse, (20, 30))
     annotator.viewer.mouse_over_canvas = True
     if how == "click":
@@ -135,6 +136,10 @@ def test_it_goes(annotator: Controller, mouse: Mouse, how: str) -> None:
     elif how == "tool":
         annotator.tools.take(Tool.NEGATIVE)
         mouse.move((20, 31))
+    elif how == "box":  # of whose layer the points hear no mouse
+        annotator.tools.take(Tool.BOX)
+    elif how == "reopen":
+        annotator.reopen(1)
     elif how == "off":
         annotator.hover.wanted = False
     else:
@@ -211,5 +216,16 @@ def test_it_works_after_a_model_that_could_not_be_loaded_is_tried_again(
         annotator.wait(PATIENCE)
     monkeypatch.setattr(ModelChoice, "load", lambda *_: predictor)
     annotator.set_model(annotator.choice)
+    annotator.wait(PATIENCE)
+    hover(annotator, Mouse(viewer), (20, 30))
+
+
+def test_it_shows_while_something_is_pending_in_another_slice(viewer: ViewerModel, predictor: FakePredictor) -> None:
+    viewer.add_image(np.zeros((3, *SHAPE), np.uint8))
+    annotator = napari_sam.annotate(viewer)
+    viewer.dims.set_current_step(0, 1)
+    annotator.shapes.add_rectangles([np.insert(BOX, 0, 1, axis=1)])
+    viewer.dims.set_current_step(0, 2)
+    viewer.layers.selection.active = annotator.points
     annotator.wait(PATIENCE)
     hover(annotator, Mouse(viewer), (20, 30))
