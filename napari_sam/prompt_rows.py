@@ -181,9 +181,9 @@ def _take_over_loose_points(
     rows: Rows, shape: PromptRow, places: Callable[[PromptRow], NDArray[np.floating] | None]
 ) -> Rows:
     """Let `shape` own the loose points if all positive ones lie in its box: a click, then a box, mean one object."""
-    if (corners := places(shape)) is None:
-        return rows
     loose = {row_id: row for row_id, row in rows.items() if row.joins_active and row.owner == LOOSE}
+    if not loose or (corners := places(shape)) is None:
+        return rows
     here = {row_id: place for row_id, row in loose.items() if (place := places(row)) is not None}
     positive = [place for row_id, place in here.items() if polarity(loose[row_id]) == 1]
     low, high = corners.min(axis=0), corners.max(axis=0)

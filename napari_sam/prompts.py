@@ -117,7 +117,7 @@ def _signs(labels: Any, count: int) -> NDArray[np.int64]:
         raise PromptError(f"labels {labels!r}: give one label for each point") from error
     if signs.shape != (count,):
         raise PromptError(f"{count} points have labels of shape {signs.shape}: give one label for each point")
-    if not np.isin(signs, (0, 1)).all():
+    if not ((signs == 0) | (signs == 1)).all():
         raise PromptError(f"labels {signs.tolist()}: use 1 for a point on the object, 0 for one beside it")
     return signs.astype(np.int64)
 

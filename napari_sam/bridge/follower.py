@@ -159,7 +159,8 @@ class Follower:
         rows, active = assign_owners(known, found, active, self._places)
         if is_step:
             self._show_polarity(rows)
-        self._annotator.set_prompts(rows, active, self._view(rows), is_step=is_step)
+        view = self._annotator.slices.view if rows == known else self._view(rows)  # napari tells of each edit thrice
+        self._annotator.set_prompts(rows, active, view, is_step=is_step)
 
     def _show_polarity(self, rows: Rows) -> None:
         with self._ignoring_layers():

@@ -30,7 +30,7 @@ class Preview:
     def __init__(self, image: Image) -> None:
         self._image = image
         self._key: SliceKey | None = None
-        self._painted: list[Box] = []
+        self._painted: list[tuple[Mask, int]] = []
         self.layer = Labels(
             np.zeros((1,) * image.ndim, np.uint8),
             name=f"{image.name} preview",
@@ -72,14 +72,22 @@ class Preview:
         layers = sorted(layers, key=lambda pair: -pair[1])  # the active one on top
         if hover is not None:
             layers.insert(0, (hover, HOVER))
-        old, self._painted = self._painted, [mask.bbox for mask, _ in layers if mask.area]
-        for row0, col0, row1, col1 in old:
-            plane[row0:row1, col0:col1] = 0
-        for mask, value in layers:
-            row0, col0, row1, col1 = mask.bbox
-            plane[row0:row1, col0:col1][mask.crop] = value
-        for box in dict.fromkeys(old + self._painted):
+        old, self._painted = self._painted, layers
+        # Of hundreds of objects each is answered by itself: to paint them all each time would hold up the event loop.
+        for box in {mask.bbox for mask, _ in set(old) ^ set(layers) if mask.area}:
+            self._repaint(plane, box)
             self._upload(plane, box)
+
+    def _repaint(self, plane: NDArray[np.uint8], box: Box) -> None:
+        """Paint one box of the plane anew."""
+        row0, col0, row1, col1 = box
+        plane[row0:row1, col0:col1] = 0
+        for mask, value in self._painted:
+            top, left, bottom, right = mask.bbox
+            first, last = (max(row0, top), max(col0, left)), (min(row1, bottom), min(col1, right))
+            if first[0] < last[0] and first[1] < last[1]:
+                crop = mask.crop[first[0] - top : last[0] - top, first[1] - left : last[1] - left]
+                plane[first[0] : last[0], first[1] : last[1]][crop] = value
 
     def _upload(self, plane: NDArray[np.uint8], box: Box) -> None:
         """Send one box of the plane to the canvas, in place of the whole plane."""

@@ -173,8 +173,9 @@ class PromptLayers:
         here: list[int] = []
         grouped: dict[Hashable, list[tuple[int, PromptRow, NDArray[np.floating]]]] = defaultdict(list)
         notes: dict[str, int] = defaultdict(int)
+        aligned = self._aligned()
         for row_id, row in rows.items():
-            if (places := self.places(row, key)) is None:
+            if (places := self._places(row, key, aligned)) is None:
                 continue
             here.append(row_id)
             if problem := _problem(row, places, shape):
@@ -189,16 +190,18 @@ class PromptLayers:
 
     def places(self, row: PromptRow, key: SliceKey) -> NDArray[np.floating] | None:
         """Return a row's points (n, 2) in the plane `key`, None if it does not lie in it."""
-        positions = self._image_positions(row)
-        return key.in_plane(positions) if all(key.holds(position) for position in positions) else None
+        return self._places(row, key, self._aligned())
 
-    def _image_positions(self, row: PromptRow) -> NDArray[np.floating]:
-        """Return a row's points (n, d) in the image's data coordinates."""
+    def _places(self, row: PromptRow, key: SliceKey, aligned: Collection[Layer]) -> NDArray[np.floating] | None:
         layer = self.points if row.is_point else self.shapes
         positions = np.atleast_2d(row.data)
-        if _same_place(layer, self.image):
-            return positions
-        return np.array([self.image.world_to_data(layer.data_to_world(p))[-len(p) :] for p in positions])
+        if layer not in aligned:
+            positions = np.array([self.image.world_to_data(layer.data_to_world(p))[-len(p) :] for p in positions])
+        return key.in_plane(positions) if all(key.holds(position) for position in positions) else None
+
+    def _aligned(self) -> list[Layer]:
+        """Return those layers whose data coordinates are the image's."""
+        return [layer for layer in (self.points, self.shapes) if _same_place(layer, self.image)]
 
 
 def _object_prompts(

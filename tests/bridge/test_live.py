@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from annotating import SHAPE
+from annotating import SHAPE, shifted
 from fakes import PATIENCE, FakePredictor, disk
 from mouse import PIXELS, Mouse
 from napari.components import ViewerModel
-from napari.layers import Image
+from napari.layers import Image, Shapes
 
+import napari_sam
 from napari_sam.bridge.controller import Controller
+from napari_sam.bridge.mask_layer import ACTIVE, OTHER
 from napari_sam.bridge.tools import Tool
 
 
@@ -181,3 +183,23 @@ def test_an_answer_that_comes_after_the_object_is_gone_is_not_shown(
     predictor.may_decode.set()
     assert not shown(annotator).any()
     assert annotator.candidates == ()
+
+
+def test_of_many_objects_each_answer_paints_its_own_alone(
+    viewer: ViewerModel, image: Image, predictor: FakePredictor
+) -> None:
+    boxes = [shifted(row, col) for row in range(0, 25, 6) for col in range(0, 40, 8)]  # which overlap
+    shapes = Shapes(boxes)
+    annotator = napari_sam.annotate(viewer, image, shapes=shapes)
+    painted: list[tuple[int, ...]] = []
+    annotator.preview.events.labels_update.connect(lambda event: painted.append(event.data.shape))
+    annotator.wait(PATIENCE)
+    assert len(painted) == len(boxes)
+    annotator.shapes.selected_data = {3, 7}
+    annotator.shapes.remove_selected()
+    annotator.wait(PATIENCE)
+    expected = np.zeros(SHAPE, np.uint8)
+    for value, box in [*((OTHER, box) for box in annotator.shapes.data), (ACTIVE, annotator.shapes.data[-1])]:
+        (row0, col0), (row1, col1) = box.min(0).astype(int), box.max(0).astype(int)
+        expected[row0 : row1 + 1, col0 : col1 + 1] = value
+    assert (annotator.preview.data == expected).all()
