@@ -238,7 +238,8 @@ def _channel_count(image: Any) -> int:
 
 def _given_channels(channels: Any, count: int) -> tuple[int, ...]:
     try:
-        wanted = tuple(operator.index(index) for index in np.atleast_1d(channels).tolist())
+        named = np.atleast_1d(channels)
+        wanted = () if named.dtype == bool else tuple(operator.index(index) for index in named.tolist())
     except (TypeError, ValueError):
         wanted = ()
     if not 1 <= len(wanted) <= 3 or any(not -count <= index < count for index in wanted):

@@ -57,7 +57,7 @@ def queries_of(embedding: ImageEmbedding, prompts: Prompts, owner: int, multimas
             f"no encoded region holds {places.tolist()}; encoded are {list(embedding.boxes)}: encode the whole image, "
             "or a region round them"
         )
-    multiple = prompts.is_single_click if multimask is None else multimask
+    multiple = prompts.is_single_click if multimask is None else bool(multimask)  # numpy's is no index
     return [_query(prompts, region, box, owner, multiple) for region in asked]
 
 

@@ -237,7 +237,8 @@ def test_channels_are_taken_in_the_order_given(channels: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "channels", [3, -4, (), (0, 1, 2, 0), (0, 9), 1.0, "red", [[0]], np.array([0.5]), [[0], [1, 2]]]
+    "channels",
+    [3, -4, (), (0, 1, 2, 0), (0, 9), 1.0, "red", [[0]], np.array([0.5]), [[0], [1, 2]], [True, False, False], False],
 )
 def test_channels_that_there_are_not_are_refused(channels: Any) -> None:
     with pytest.raises(ImageError, match=r"of an image with 3: name one to three of 0 to 2"):

@@ -109,7 +109,7 @@ def load_sam(
         `cancelled` said so.
     """
     chosen = choose_profile(profile)
-    if name_or_path == DEFAULT:
+    if str(name_or_path) == DEFAULT:
         return _load_default(cancelled, chosen)
     entry = known_checkpoints().get(str(name_or_path))
     if entry is not None:

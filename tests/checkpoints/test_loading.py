@@ -98,9 +98,9 @@ def test_default_weights_come_with_the_package(monkeypatch: pytest.MonkeyPatch, 
     weights = build_sam(SPECS["default"]).state_dict()
     save_file(weights, tmp_path / "default.safetensors", metadata={"spec": "default"})
     monkeypatch.setattr(registry, "DEFAULT_WEIGHTS", tmp_path / "default.safetensors")
-    loaded = load_sam()
-    assert (loaded.name, loaded.spec, loaded.profile.image_size) == ("default", SPECS["default"], 256)
-    assert loaded.profile.crop_sides
+    for loaded in (load_sam(), load_sam(Path("default"))):
+        assert (loaded.name, loaded.spec, loaded.profile.image_size) == ("default", SPECS["default"], 256)
+        assert loaded.profile.crop_sides
 
 
 def test_missing_default_weights_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -38,8 +38,9 @@ def test_a_single_click_gets_three_candidates_and_all_else_one(
     assert len(result.masks) == len(result.scores) == len(result.logits) == count
     assert result.logits.shape == (count, 16, 16)
     assert result.logits.dtype == result.scores.dtype == np.float32
-    assert len(published.decode(embedding, prompts, multimask=True).masks) == 3
-    assert len(published.decode(embedding, prompts, multimask=False).masks) == 1
+    for yes, no in ((True, False), (np.True_, np.False_)):
+        assert len(published.decode(embedding, prompts, multimask=yes).masks) == 3
+        assert len(published.decode(embedding, prompts, multimask=no).masks) == 1
     for mask in result.masks:
         assert np.asarray(mask).shape == SHAPE
         assert np.asarray(mask).dtype == bool
