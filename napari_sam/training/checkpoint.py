@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from napari_sam.errors import TrainingError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -64,12 +66,30 @@ def save_run(
     save_atomically(parts, folder / FILE)
 
 
+def read_run(path: Path) -> dict[str, Any]:
+    """Return what `save_run` wrote; `TrainingError` if the file is not that, or not whole."""
+    if not path.is_file():
+        raise TrainingError(f"{path.parent} holds no run, {path.name} is missing: name what was given as --out")
+    try:
+        parts: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        parts["networks"], parts["average"], parts["state"]
+    except Exception as error:  # broad: whatever a damaged file makes of the reader
+        reason = str(error).strip().split("\n")[0]
+        raise TrainingError(f"{path} is damaged, or another program's ({reason}): begin a run elsewhere") from error
+    return parts
+
+
 def load_run(folder: Path, networks: nn.Module, average: Average, optimizer: torch.optim.Optimizer) -> RunState:
-    """Read what `save_run` wrote into networks, average and optimizer."""
-    parts = torch.load(folder / FILE, map_location="cpu", weights_only=True)
-    networks.load_state_dict(parts["networks"])
+    """Read what `save_run` wrote into networks, average and optimizer; `TrainingError` if it does not fit them."""
+    parts = read_run(folder / FILE)
+    try:
+        networks.load_state_dict(parts["networks"])
+        optimizer.load_state_dict(parts["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"{folder} holds a run of another architecture or layer decay: leave out --spec and --layer-decay"
+        ) from error
     for name, value in parts["average"].items():
         average.state[name].copy_(value)
     average.count = parts["average_count"]
-    optimizer.load_state_dict(parts["optimizer"])
     return RunState(**parts["state"])

@@ -7,36 +7,35 @@ import sys
 from pathlib import Path
 
 from napari_sam.errors import TrainingError
-from napari_sam.training.plan import TrainingPlan
+from napari_sam.training.plan import TrainingPlan, recorded
 
 DESCRIPTION = """Train a model on your own pictures, or go on with one.
 
 FOLDER holds images/ and masks/ with files of the same names, a mask giving each object its own whole number; or a
 manifest.json that lists them. The weights are written to RUN/weights.safetensors, which can be chosen as a model in the
-viewer, and the learning curve to RUN/curve.png. A run that was interrupted goes on with --resume."""
+viewer, and the learning curve to RUN/curve.png. A run that was interrupted goes on with --resume; what is not said then
+is as it was said first."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser, whose result `run` takes."""
     parser.set_defaults(run=run)
-    add = parser.add_argument
+    add, plan = parser.add_argument, TrainingPlan
     add("--trainset", type=Path, metavar="FOLDER", help="your pictures; else drawn ones only")
     add("--out", type=_folder, required=True, metavar="RUN", help="folder of the run")
     add("--weights", metavar="MODEL", help="what to start from: a model's name, a checkpoint, or a run's state.pt")
     add("--spec", help="architecture, where nothing is started from (default: that of the default model)")
-    add("--minutes", type=float, default=60.0, help="wall time of the whole run (default: %(default)g)")
+    add("--minutes", type=float, help=f"wall time of the whole run (default: {plan.minutes:g})")
     add("--steps", type=int, help="this many steps instead")
-    add("--learning-rate", type=float, default=6e-4, help="at its highest (default: %(default)g)")
-    add("--layer-decay", type=float, default=1.0, help="rate of a block over the next one's (default: %(default)g)")
-    add("--checkpointing", action="store_true", help="less memory, more time: for large encoders")
-    add("--drawn", type=float, default=0.5, help="share of made pictures beside your own (default: %(default)g)")
-    add("--images", type=int, default=8, help="images in a batch (default: %(default)s)")
-    add("--threads", type=int, default=0, help="CPU threads (default: as torch chooses)")
-    add(
-        "--together", type=int, default=1, help="processes of one thread each, instead of threads: faster on a busy CPU"
-    )
-    add("--processes", type=int, default=1, help="processes that make the batches; on a GPU, all cores but one")
-    add("--seed", type=int, default=0)
+    add("--learning-rate", type=float, help=f"at its highest (default: {plan.learning_rate:g})")
+    add("--layer-decay", type=float, help=f"rate of a block over the next one's (default: {plan.layer_decay:g})")
+    add("--checkpointing", action="store_true", default=None, help="less memory, more time: for large encoders")
+    add("--drawn", type=float, help=f"share of made pictures beside your own (default: {plan.drawn:g})")
+    add("--images", type=int, help=f"images in a batch (default: {plan.images})")
+    add("--threads", type=int, help="CPU threads (default: as torch chooses)")
+    add("--together", type=int, help="processes of one thread each, instead of threads: faster on a busy CPU")
+    add("--processes", type=int, help="processes that make the batches; on a GPU, all cores but one")
+    add("--seed", type=int, help=f"what is random follows from it (default: {plan.seed})")
     add("--resume", action="store_true", help="take up the run in the folder")
     add("--export-only", action="store_true", help="write the weights of the run as it is")
 
@@ -50,16 +49,29 @@ def _folder(text: str) -> Path:
 
 def run(options: argparse.Namespace) -> None:
     """Train, export to `weights.safetensors` in the run's folder, and say where that is."""
-    from napari_sam.models.specs import SPECS
-    from napari_sam.training.export import export_run, spec_of
+    from napari_sam.training.export import export_run
     from napari_sam.training.loop import train
 
-    chosen = {name: value for name, value in vars(options).items() if name in TrainingPlan.__dataclass_fields__}
-    if options.spec not in (None, *SPECS):
-        raise TrainingError(f"no architecture {options.spec!r}: choose one of {', '.join(SPECS)}")
-    chosen["spec"] = options.spec or spec_of(options.weights)
-    plan = TrainingPlan(**chosen)
+    plan = _plan(options)
     if not options.export_only:
         train(plan)
     written = export_run(plan.out, plan.out / "weights.safetensors", plan.spec)
     sys.stdout.write(f"{written}\n")
+
+
+def _plan(options: argparse.Namespace) -> TrainingPlan:
+    """Return what the options ask for; where they are silent, a run that goes on keeps to what it was begun with."""
+    from napari_sam.models.specs import SPECS
+    from napari_sam.training.checkpoint import FILE
+    from napari_sam.training.export import spec_of
+
+    known = TrainingPlan.__dataclass_fields__
+    chosen = {name: value for name, value in vars(options).items() if name in known and value is not None}
+    if (options.resume or options.export_only) and (options.out / FILE).is_file():
+        before = recorded(options.out)
+        if "minutes" in chosen:
+            before.pop("steps", None)
+        chosen = before | chosen
+    if chosen.get("spec") not in (None, *SPECS):
+        raise TrainingError(f"no architecture {chosen['spec']!r}: choose one of {', '.join(SPECS)}")
+    return TrainingPlan(**({"spec": chosen.get("spec") or spec_of(chosen.get("weights"))} | chosen))

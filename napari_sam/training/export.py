@@ -5,23 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
 from napari_sam.errors import CheckpointError, TrainingError
 from napari_sam.models.sam import build_sam
 from napari_sam.models.specs import SPECS
-from napari_sam.training.checkpoint import FILE
+from napari_sam.training.checkpoint import FILE, read_run
+from napari_sam.training.plan import recorded
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from napari_sam.checkpoints import LoadedCheckpoint
 
 
 def export_run(run: Path, target: Path, spec: str, **about: str) -> Path:
     """Write the running mean of a run's weights; see `export_weights`."""
-    if not (Path(run) / FILE).is_file():
-        raise TrainingError(f"{run} holds no run, {FILE} is missing: name the folder that was given as --out")
-    parts = torch.load(Path(run) / FILE, map_location="cpu", weights_only=True)
+    parts = read_run(Path(run) / FILE)
     state = parts["state"]
     known = {"steps": str(state["step"]), "training_minutes": f"{state['seconds'] / 60:.0f}"}
     return export_weights(parts["average"], target, spec, **(known | about))
@@ -39,12 +37,12 @@ def export_weights(weights: dict[str, Tensor], target: Path, spec: str, **about:
 
     Raises
     ------
-    RuntimeError
+    TrainingError
         The weights do not fit the spec.
     """
     from safetensors.torch import save_file  # here and below: training alone must do without this library
 
-    build_sam(SPECS[spec]).load_state_dict(weights)
+    _fill(build_sam(SPECS[spec]), weights, f"the weights are no {spec}")
     half = {
         name: (value.half() if value.is_floating_point() else value).contiguous().cpu()
         for name, value in weights.items()
@@ -52,7 +50,8 @@ def export_weights(weights: dict[str, Tensor], target: Path, spec: str, **about:
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".part")
-    save_file(half, partial, metadata={"spec": spec, **about})
+    profile = "default" if spec == "default" else "sam"  # what training shows to every other network
+    save_file(half, partial, metadata={"spec": spec, "profile": profile, **about})
     partial.replace(target)
     return target
 
@@ -66,27 +65,39 @@ def start_from(source: Path | str, networks: nn.Module) -> None:
     ------
     CheckpointError
         There is no such checkpoint.
-    RuntimeError
+    TrainingError
         The weights do not fit the spec.
     """
     target, weights = networks.get_submodule("sam"), None
     if Path(source).name == FILE:
-        target, weights = networks, torch.load(source, map_location="cpu", weights_only=True)["networks"]
-    missing, unexpected = target.load_state_dict(weights or _checkpoint(source).sam.state_dict(), strict=False)
-    if unexpected or any(".details." not in name for name in missing):
-        raise RuntimeError(f"{source} does not fit: missing {missing}, unexpected {unexpected}")
+        target, weights = networks, read_run(Path(source))["networks"]
+    weights = weights or _checkpoint(source).sam.state_dict()
+    _fill(target, weights, f"{source} does not fit the architecture", new=".details.")
+
+
+def _fill(network: nn.Module, weights: dict[str, Tensor], mistake: str, new: str | None = None) -> None:
+    """Load weights, which may lack what has `new` in its name; `TrainingError` if they do not fit."""
+    try:
+        missing, unexpected = network.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # other shapes
+        raise TrainingError(f"{mistake}: leave out --spec, or name theirs") from error
+    lacking = [name for name in missing if new is None or new not in name]
+    if lacking or unexpected:
+        raise TrainingError(f"{mistake}, {[*lacking, *unexpected][0]} differs: leave out --spec, or name theirs")
 
 
 def spec_of(source: Path | str | None) -> str:
-    """Return the architecture of what a run starts from; that of the default model for None or a run's state.pt.
+    """Return the architecture of what a run starts from; None starts a network like the default model's.
 
     Raises
     ------
     CheckpointError
         There is no such checkpoint, or its architecture is none of those that can be trained.
     """
-    if source is None or Path(source).name == FILE:
+    if source is None:
         return "default"
+    if Path(source).name == FILE:
+        return str(recorded(Path(source).parent).get("spec", "default"))
     spec = _checkpoint(source).spec
     if SPECS.get(spec.name) != spec:
         raise CheckpointError(

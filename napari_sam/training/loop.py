@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from napari_sam.errors import TrainingError
 from napari_sam.models.sam import Sam, build_sam
 from napari_sam.models.specs import SPECS
 from napari_sam.training.checkpoint import FILE, Average, RunState, load_run, save_run
@@ -51,7 +52,18 @@ def train(plan: TrainingPlan) -> Path:
     """Carry out a plan and return the folder of the run.
 
     Whatever ends it early, a plan with `resume=True` goes on from the last save.
+
+    Raises
+    ------
+    TrainingError
+        The folder holds a run, which is not to be taken up, or does not fit the plan.
+    CheckpointError
+        There is no such checkpoint as the plan starts from.
+    ImageError
+        The pictures cannot be trained on.
     """
+    if (plan.out / FILE).exists() and not plan.resume:
+        raise TrainingError(f"{plan.out} holds a run: take it up (--resume), or name another folder")
     if plan.together > 1:
         run_together(partial(_carry_out, plan), plan.together)
     else:
@@ -74,12 +86,13 @@ class _Run:
         self.networks = Networks(plan.spec).to(self.device).train()
         self.networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as documented
         self.networks.sam.image_encoder.checkpointing = plan.checkpointing
-        if plan.weights is not None:
+        is_taken_up = plan.resume and (plan.out / FILE).exists()
+        if plan.weights is not None and not is_taken_up:
             start_from(plan.weights, self.networks)
         self.average = Average(self.networks.sam, plan.decay)
         self.optimizer = make_optimizer(self.networks, plan.layer_decay)
         self.state = RunState()
-        if plan.resume and (plan.out / FILE).exists():
+        if is_taken_up:
             self.state = load_run(plan.out, self.networks, self.average, self.optimizer)
         self.trainset = Trainset(plan.trainset) if plan.trainset is not None else None
         self._recent: dict[str, list[torch.Tensor]] = {}
@@ -90,8 +103,8 @@ class _Run:
         images = max(1, self.plan.images // self.team.size)
         batches = Batches(self.trainset, rule, images, self.plan.drawn, self.plan.seed, self.team.rank)
         saved = evaluated = self.state.seconds
-        if self.team.leads and not self.state.history:
-            self._describe()
+        if self.team.leads:
+            self.plan.record(held_aside_groups=sorted(self.trainset.held_aside_groups) if self.trainset else [])
         before = time.monotonic()
         for index, batch in batches.stream(self.state.step, self.plan.processes):
             progress = self.team.agree(self._progress())
@@ -175,11 +188,6 @@ class _Run:
         self.state.history.append(row)
         with (self.plan.out / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
-
-    def _describe(self) -> None:
-        aside = sorted(self.trainset.held_aside_groups) if self.trainset else []
-        about = {name: str(value) for name, value in vars(self.plan).items()} | {"held_aside_groups": aside}
-        (self.plan.out / "plan.json").write_text(json.dumps(about, indent=1))
 
     def _save(self) -> None:
         save_run(self.plan.out, self.state, self.networks, self.average, self.optimizer)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 from napari_sam.errors import TrainingError
 
-if TYPE_CHECKING:
-    from pathlib import Path
+RECORD = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,19 @@ class TrainingPlan:
     def rises(self) -> int:
         """Return the number of steps over which the learning rate rises at the start of a phase."""
         return 50 if self.steps is None else max(1, self.steps // 20)
+
+    def record(self, **more: Any) -> None:
+        """Write the plan into its folder, and `more` with it."""
+        said = {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in vars(self).items()}
+        (self.out / RECORD).write_text(json.dumps(said | more, indent=1))
+
+
+def recorded(run: Path) -> dict[str, Any]:
+    """Return what the plan of the run in a folder said, by its attributes' names, its folder left out."""
+    try:
+        said = dict(json.loads((run / RECORD).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+    texts = "spec", "trainset", "weights"
+    known = {each.name for each in fields(TrainingPlan)} - {"out", "resume"}
+    return {name: said[name] for name in known & said.keys() if name in texts or not isinstance(said[name], str)}

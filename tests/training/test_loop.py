@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 
 import napari_sam
+from napari_sam import cli
+from napari_sam.errors import TrainingError
 from napari_sam.models.sam import build_sam
 from napari_sam.models.specs import SPECS
 from napari_sam.training import TrainingPlan, train
@@ -85,7 +88,7 @@ def test_export_round_trip(plan, tmp_path):
 
 def test_export_refuses_weights_of_another_size(tmp_path, plan):
     folder = train(plan)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(TrainingError, match="the weights are no toy_vit"):
         export_run(folder, tmp_path / "toy.safetensors", "toy_vit")
 
 
@@ -121,9 +124,52 @@ def test_the_command_fine_tunes_what_it_exported(plan, tmp_path, capsys):
     assert napari_sam.load_predictor(written, device="cpu").name == "weights.safetensors"
 
 
+def test_a_run_that_goes_on_keeps_to_what_it_was_begun_with(plan, tmp_path):
+    """Nothing but the folder has to be said again: not the architecture, not the length, not what it started from."""
+    begun = replace(plan, weights=train(plan) / FILE, out=tmp_path / "second")
+    train_until(begun, 1)
+    main(["--out", str(begun.out), "--resume"])
+    assert state(begun.out)["state"] == state(begun.out)["state"] | {"step": 2, "prompted_steps": 2}
+    main(["--out", str(begun.out), "--export-only"])
+    loaded = napari_sam.load_predictor(begun.out / "weights.safetensors", device="cpu")
+    assert loaded.note == ""  # what it was fed with in training needs no guess
+    assert loaded.profile.image_size == 64
+
+
+def test_a_run_is_not_written_over(plan):
+    before = (train(plan) / FILE).read_bytes()
+    with pytest.raises(TrainingError, match=r"holds a run: take it up \(--resume\), or name another folder"):
+        train(replace(plan, seed=1))
+    assert (plan.out / FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "run", "--resume", "--spec", "toy_vit"], "run holds a run of another architecture"),
+        (["--out", "run", "--resume", "--layer-decay", "0.5"], "run holds a run of another .* layer decay"),
+        (["--out", "run", "--export-only", "--spec", "toy_vit"], "the weights are no toy_vit"),
+        (["--out", "new", "--weights", "run/state.pt", "--spec", "toy_vit"], r"run.state\.pt does not fit"),
+        (["--out", "new", "--weights", "gone/state.pt"], r"gone holds no run, state\.pt is missing"),
+        (["--out", "torn", "--resume"], r"torn.state\.pt is damaged"),
+        (["--out", "foreign", "--export-only"], r"foreign.state\.pt is damaged, or another program's \('networks'\)"),
+    ],
+)
+def test_mistakes_about_runs_are_one_clear_line(plan, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    train(plan)
+    for name in ("torn", "foreign"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "torn" / FILE).write_bytes((plan.out / FILE).read_bytes()[:5000])
+    torch.save({"epoch": 3}, tmp_path / "foreign" / FILE)
+    assert cli.main(["train", "--images", "1", "--processes", "0", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line), line
+
+
 def test_weights_of_another_architecture_are_refused(plan, tmp_path):
     path = export_run(train(plan), tmp_path / "toy.safetensors", TOY)
-    with pytest.raises(RuntimeError, match="does not fit"):
+    with pytest.raises(TrainingError, match="does not fit"):
         start_from(path, Networks("toy_vit"))
 
 
