@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from napari_sam.errors import TrainingError
 from napari_sam.training.plan import TrainingPlan, recorded
@@ -66,12 +67,15 @@ def _plan(options: argparse.Namespace) -> TrainingPlan:
     from napari_sam.training.export import spec_of
 
     known = TrainingPlan.__dataclass_fields__
-    chosen = {name: value for name, value in vars(options).items() if name in known and value is not None}
+    given: dict[str, Any] = vars(options)
+    chosen = {name: value for name, value in given.items() if name in known and value is not None}
     if (options.resume or options.export_only) and (options.out / FILE).is_file():
         before = recorded(options.out)
         if "minutes" in chosen:
             before.pop("steps", None)
         chosen = before | chosen
-    if chosen.get("spec") not in (None, *SPECS):
+    if "spec" not in chosen:
+        chosen["spec"] = spec_of(chosen.get("weights"))
+    if chosen["spec"] not in SPECS:
         raise TrainingError(f"no architecture {chosen['spec']!r}: choose one of {', '.join(SPECS)}")
-    return TrainingPlan(**({"spec": chosen.get("spec") or spec_of(chosen.get("weights"))} | chosen))
+    return TrainingPlan(**chosen)

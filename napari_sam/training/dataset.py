@@ -17,7 +17,7 @@ from skimage import io
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from napari_sam.errors import ImageError
+from napari_sam.errors import ImageError, NapariSamError
 from napari_sam.image_input import read_picture, resolve_rule
 from napari_sam.training.collage import pasted, textured
 from napari_sam.training.crops import CropRule, Picture, Sample, as_picture, random_sample
@@ -30,21 +30,29 @@ if TYPE_CHECKING:
 Entry = dict[str, Any]
 SEED_OF_THE_SPLIT = "held aside 1"
 WHOLE_OF_DRAWN = 0.55  # drawn pictures have the input's size already, so they are shown whole more often
+LARGEST_ID = 1 << 16  # ids beyond it are numbered anew: tables over all ids up to the largest stay small
+KEPT = 2 << 30  # bytes of pictures that a process keeps
+TRIES = 1000  # pictures without objects in a row before none is expected any more
 TEXTURED, PASTED = 0.25, 0.3  # shares, among made pictures, of those that real ones lend texture or objects to
 
 
 class Trainset:
-    """A folder of pictures and masks, read when asked for and then kept.
+    """A folder of pictures and masks, read when asked for and then kept; those without objects are passed over.
 
     Parameters
     ----------
     folder
         With images/ and masks/, whose files have the same names but for the ending; a mask gives each object its own
-        whole number, 0 is background. Or with a manifest.json: its `entries` name `image` and `mask`, `dataset`,
-        `modality`, `independence_group` (what is held aside together, say all slices of a patient), and whether all
-        objects are marked (`complete`).
+        whole number, 0 is background. Or with a manifest.json: its `entries` name `image` and `mask`, and perhaps
+        `dataset`, `modality`, `independence_group` (what is held aside together, say all slices of a patient), and
+        whether all objects are marked (`complete`).
     aside
         About which share of the independence groups of each data set is held aside; at least one of four or more.
+
+    Raises
+    ------
+    ImageError
+        The folder does not say which pictures and masks there are.
     """
 
     def __init__(self, folder: Path, aside: float = 0.1) -> None:
@@ -53,7 +61,8 @@ class Trainset:
         self.held_aside_groups = _groups_aside(entries, aside)
         self.held_aside = [e for e in entries if e["independence_group"] in self.held_aside_groups]
         self.entries = [e for e in entries if e["independence_group"] not in self.held_aside_groups]
-        self._kept: dict[str, Picture] = {}
+        self._kept: dict[str, Picture | None] = {}
+        self._size = 0
 
     @cached_property
     def weights(self) -> npt.NDArray[np.float64]:
@@ -71,41 +80,102 @@ class Trainset:
         result: npt.NDArray[np.float64] = weights / weights.sum()
         return result
 
-    def picture(self, entry: Entry) -> Picture:
-        """Read an entry's picture, as the predictor would see it, and its objects."""
-        name = entry["name"]
-        if name not in self._kept:
-            image = io.imread(self.folder / entry["image"])
+    def picture(self, entry: Entry) -> Picture | None:
+        """Read an entry's picture, as the predictor would see it, and its objects; None if it has none.
+
+        Raises
+        ------
+        ImageError
+            A file cannot be read, is no picture or no mask of it.
+        """
+        name = str(entry["image"])
+        if name in self._kept:
+            return self._kept[name]
+        picture = self._read(entry)
+        if self._size < KEPT:
+            self._kept[name] = picture
+            self._size += 0 if picture is None else picture.image.nbytes + picture.layers.nbytes
+        return picture
+
+    def _read(self, entry: Entry) -> Picture | None:
+        path = self.folder / entry["image"]
+        image, mask = _pixels(path), _ids(self.folder / entry["mask"])
+        try:
             rule = resolve_rule(image)
-            rgb = read_picture(image, rule, (0, 0, *rule.shape))
-            mask = io.imread(self.folder / entry["mask"]).astype(np.int32)
-            if mask.shape != rule.shape:
-                raise ImageError(f"mask {entry['mask']} is {mask.shape}, its image {rule.shape}: they must agree")
-            self._kept[name] = as_picture(rgb, mask[None], bool(entry.get("complete", True)))
-        return self._kept[name]
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error
+        if mask.shape != rule.shape:
+            raise ImageError(
+                f"mask {entry['mask']} is {mask.shape}, its image {rule.shape}: give it that size and one channel"
+            )
+        if not mask.any():
+            return None
+        rgb = read_picture(image, rule, (0, 0, *rule.shape))
+        return as_picture(rgb, mask[None], bool(entry.get("complete", True)))
 
     def random_picture(self, rng: np.random.Generator) -> Picture:
-        """Return one that is not held aside."""
-        return self.picture(self.entries[int(rng.choice(len(self.entries), p=self.weights))])
+        """Return one with objects that is not held aside."""
+        for _ in range(TRIES):
+            picture = self.picture(self.entries[int(rng.choice(len(self.entries), p=self.weights))])
+            if picture is not None:
+                return picture
+        raise ImageError(f"the masks in {self.folder} have no objects: give each object its own number, 1 or more")
+
+
+def _pixels(path: Path) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(io.imread(path))
+    except Exception as error:  # broad: readers meet foreign bytes with struct.error, SyntaxError, KeyError and others
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ImageError(f"cannot read {path} as an image ({reason}): replace it, or take it out") from error
+
+
+def _ids(path: Path) -> npt.NDArray[np.int32]:
+    """Read a mask: one whole number for each object, 0 for none."""
+    mask = _pixels(path)
+    low, high = mask.min(), mask.max()
+    if low < 0 or (mask.dtype.kind == "f" and (mask % 1).any()):
+        raise ImageError(
+            f"mask {path} has values from {low} to {high}: give objects whole numbers from 1 on, the rest 0"
+        )
+    if high > LARGEST_ID:
+        ids, places = np.unique(mask, return_inverse=True)
+        mask = places.reshape(mask.shape) + (ids[0] > 0)
+    return mask.astype(np.int32)
 
 
 def _entries(folder: Path) -> list[Entry]:
     """Return what the manifest lists, or the pairs of files."""
     manifest = folder / "manifest.json"
-    if manifest.exists():
-        entries: list[Entry] = json.loads(manifest.read_text())["entries"]
-        return entries
-    masks = {path.stem: path for path in sorted((folder / "masks").glob("*.*"))}
-    pairs = [(path, masks.get(path.stem)) for path in sorted((folder / "images").glob("*.*"))]
+    if not manifest.exists():
+        return _pairs(folder)
+    try:
+        listed = json.loads(manifest.read_text(encoding="utf-8"))["entries"]
+        about = {"dataset": folder.name, "modality": ""}
+        entries = [about | {"independence_group": one["image"], "mask": one["mask"]} | one for one in listed]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ImageError(
+            f"{manifest} cannot be used ({error!r}): its `entries` must name `image` and `mask`"
+        ) from error
+    if not entries:
+        raise ImageError(f"{manifest} lists no pictures: its `entries` must name `image` and `mask`")
+    return entries
+
+
+def _pairs(folder: Path) -> list[Entry]:
+    """Return the files of images/ with those of masks/ that have their names."""
+    images, masks = (
+        [path for path in sorted((folder / name).glob("*.*")) if not path.name.startswith(".")]
+        for name in ("images", "masks")
+    )
+    mask_of = {path.stem: path for path in masks}
+    pairs = [(path, mask_of.get(path.stem)) for path in images]
     if not pairs:
         raise ImageError(f"{folder} has neither manifest.json nor images/ with files in it: name another folder")
     if alone := [path.name for path, mask in pairs if mask is None]:
         raise ImageError(f"no mask for {alone[0]} in {folder / 'masks'}: add one, or take the image out")
     about = {"dataset": folder.name, "modality": ""}
-    return [
-        about | {"name": path.stem, "image": path, "mask": mask, "independence_group": path.stem}
-        for path, mask in pairs
-    ]
+    return [about | {"image": path, "mask": mask, "independence_group": path.stem} for path, mask in pairs]
 
 
 def _groups_aside(entries: list[Entry], aside: float) -> set[str]:
@@ -221,5 +291,24 @@ class Batches(Dataset[Batch]):
         """Yield (index, batch) from `start` on without end, made ahead by that many processes beside this one."""
         indices = range(start, 2**31)
         ahead = 4 if processes else None
-        loader = DataLoader(self, batch_size=None, sampler=indices, num_workers=processes, prefetch_factor=ahead)
-        yield from zip(indices, loader, strict=False)
+        loader = DataLoader(
+            _Outcomes(self), batch_size=None, sampler=indices, num_workers=processes, prefetch_factor=ahead
+        )
+        for index, outcome in zip(indices, loader, strict=False):
+            if isinstance(outcome, NapariSamError):
+                raise outcome
+            yield index, outcome
+
+
+class _Outcomes(Dataset["Batch | NapariSamError"]):
+    """Batches, or the mistakes that keep one from being made, which torch would wrap in a traceback of its own."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, index: int) -> Batch | NapariSamError:
+        """Return batch `index`, or why there is none."""
+        try:
+            return self.batches[index]
+        except NapariSamError as error:
+            return error

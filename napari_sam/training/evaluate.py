@@ -44,9 +44,11 @@ def evaluate(sam: Sam, trainset: Trainset, objects: int = 2, most: int = 80) -> 
     rows = []
     for entry in trainset.held_aside[:: max(1, len(trainset.held_aside) // most)]:
         picture = trainset.picture(entry)
+        if picture is None:
+            continue
         step = max(1, len(picture.boxes) // objects)
         rows += [_score(sam, picture, index) for index in range(0, len(picture.boxes), step)[:objects]]
-    names = rows[0].keys()
+    names = rows[0].keys() if rows else ()
     return {f"aside {name}": round(float(np.mean([row[name] for row in rows])), 4) for name in names}
 
 
