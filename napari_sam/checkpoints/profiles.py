@@ -94,7 +94,7 @@ def choose_profile(chosen: str | Path | Profile | None) -> ProfileChoice | None:
 def read_toml(path: Path) -> dict[str, Any]:
     """Return what a TOML file says; `CheckpointError` if it is none."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CheckpointError(f"{path} is not a TOML file that can be read ({error}): correct it") from error
 

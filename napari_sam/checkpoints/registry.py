@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import platformdirs
 
@@ -186,7 +187,8 @@ def _parse_entry(name: str, table: Any, path: Path) -> Entry:
     entry = replace(known, **values)
     if not (entry.path or entry.url):
         raise CheckpointError(f"{where}: says neither path nor url")
-    filename = entry.filename or (entry.path.name if entry.path else f"{name}{Path(entry.url).suffix or '.pt'}")
+    suffix = PurePosixPath(urlsplit(entry.url).path).suffix or ".pt"
+    filename = entry.filename or (entry.path.name if entry.path else f"{name}{suffix}")
     return replace(entry, filename=filename)
 
 

@@ -150,7 +150,7 @@ def _entries(folder: Path) -> list[Entry]:
     if not manifest.exists():
         return _pairs(folder)
     try:
-        listed = json.loads(manifest.read_text(encoding="utf-8"))["entries"]
+        listed = json.loads(manifest.read_text(encoding="utf-8-sig"))["entries"]
         about = {"dataset": folder.name, "modality": ""}
         entries = [about | {"independence_group": one["image"], "mask": one["mask"]} | one for one in listed]
     except (OSError, ValueError, LookupError, TypeError) as error:

@@ -45,6 +45,12 @@ def test_own_entry_is_loaded_by_its_name(models: Path) -> None:
     assert load_sam("nuclei", profile="medsam").profile.name == "medsam"
 
 
+def test_own_entry_may_have_an_address_with_a_query(models: Path) -> None:
+    """As the archives of research data have them; the file begins as some editors on Windows write it."""
+    models.write_text('[nuclei]\nurl = "https://example.org/files/best.pth?download=1"', encoding="utf-8-sig")
+    assert known_checkpoints()["nuclei"].filename == "nuclei.pth"
+
+
 def test_own_entry_is_verified(models: Path) -> None:
     models.write_text(f'[nuclei]\npath = "nuclei.pth"\nsha256 = "{"0" * 64}"')
     with pytest.raises(CheckpointError, match=r"nuclei\.pth .*is not the published nuclei"):
