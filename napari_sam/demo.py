@@ -14,6 +14,8 @@ from .samples import sample_path
 FOLDER = Path("napari-sam-demo")
 NUCLEUS = (65, 271)
 """Where a bright nucleus of the sample picture lies, (row, column)."""
+LONGEST_TRIAL = 120
+"""Seconds in which Qt can open a window where that is possible."""
 
 # In a process of its own: where a library of the window system is missing, Qt ends the process instead of raising.
 OPEN_A_WINDOW = "from qtpy.QtWidgets import QApplication, QLabel; app = QApplication([]); QLabel('napari').show()"
@@ -35,9 +37,12 @@ def why_no_window() -> str:
         return "There is no display"
     if os.environ.get("QT_QPA_PLATFORM") == "offscreen":
         return "Qt is told to stay off the screen (QT_QPA_PLATFORM)"
-    trial = subprocess.run(
-        [sys.executable, "-c", OPEN_A_WINDOW], check=False, capture_output=True, text=True, timeout=120
-    )
+    try:
+        trial = subprocess.run(
+            [sys.executable, "-c", OPEN_A_WINDOW], check=False, capture_output=True, text=True, timeout=LONGEST_TRIAL
+        )
+    except subprocess.TimeoutExpired:
+        return f"Qt has opened no window in {LONGEST_TRIAL} s"
     if trial.returncode:
         said = trial.stderr.strip().splitlines() or [f"exit code {trial.returncode}"]
         return f"Qt cannot open a window ({said[-1]})"

@@ -30,6 +30,14 @@ def test_sees_a_display_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) ->
     assert demo.why_no_window().startswith("Qt cannot open a window (")
 
 
+def test_gives_up_a_display_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":987")
+    monkeypatch.delenv("QT_QPA_PLATFORM", raising=False)
+    monkeypatch.setattr(demo, "OPEN_A_WINDOW", "import time; time.sleep(60)")
+    monkeypatch.setattr(demo, "LONGEST_TRIAL", 0.1)
+    assert demo.why_no_window() == "Qt has opened no window in 0.1 s"
+
+
 @pytest.mark.pixels
 def test_sees_a_display_that_answers() -> None:
     assert demo.why_no_window() == ""
