@@ -6,6 +6,7 @@ threads: they wait for one another once a step, not after every operation.
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 from torch import multiprocessing, nn
+
+from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,14 +72,23 @@ class Team:
 def run_together(work: Callable[[Team], None], size: int) -> None:
     """Call `work`, which can be pickled, in `size` new processes and wait for them; what one raises is raised here."""
     with TemporaryDirectory() as folder:
-        arguments = (work, size, Path(folder) / "meeting_point")
-        multiprocessing.spawn(_member, arguments, nprocs=size)  # type: ignore[attr-defined,no-untyped-call]
+        meeting_point, mistake = Path(folder) / "meeting_point", Path(folder) / "mistake"
+        arguments = (work, size, meeting_point, mistake)
+        try:
+            multiprocessing.spawn(_member, arguments, nprocs=size)  # type: ignore[attr-defined,no-untyped-call]
+        except multiprocessing.ProcessRaisedException:  # type: ignore[attr-defined]
+            if mistake.exists():
+                raise pickle.loads(mistake.read_bytes()) from None
+            raise
 
 
-def _member(rank: int, work: Callable[[Team], None], size: int, meeting_point: Path) -> None:
+def _member(rank: int, work: Callable[[Team], None], size: int, meeting_point: Path, mistake: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=meeting_point.as_uri(), rank=rank, world_size=size)
     try:
         work(Team(rank, size))
+    except NapariSamError as error:  # for people: without the traceback that torch would put round it
+        mistake.write_bytes(pickle.dumps(error))
+        raise
     finally:
         dist.destroy_process_group()

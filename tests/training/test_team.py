@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from napari_sam.errors import ImageError
 from napari_sam.training import TrainingPlan, train
 from napari_sam.training.checkpoint import FILE
 from napari_sam.training.team import Team
@@ -13,6 +15,11 @@ def test_two_processes_train_one_model(tmp_path):
     plan = TrainingPlan(tmp_path, steps=2, spec="toy_tiny_vit", images=2, objects=1, together=2, processes=0)
     parts = torch.load(train(plan) / FILE, weights_only=True)
     assert parts["state"]["step"] == 2
+
+
+def test_a_mistake_in_one_process_arrives_as_it_is(tmp_path):
+    with pytest.raises(ImageError, match=r"^\S+ has neither manifest\.json nor images/"):
+        train(TrainingPlan(tmp_path / "run", trainset=tmp_path, spec="toy_tiny_vit", together=2, processes=0))
 
 
 def test_gradients_keep_the_layout_of_their_weights(monkeypatch):
