@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         LabelsError,
         NapariSamError,
         PromptError,
+        TrainingError,
     )
     from napari_sam.masks import Mask, MaskResult
     from napari_sam.predictor import Predictor, load_predictor
@@ -47,6 +48,7 @@ __all__ = [
     "Predictor",
     "PromptError",
     "Prompts",
+    "TrainingError",
     "annotate",
     "load_predictor",
 ]

@@ -100,6 +100,7 @@ def test_importing_the_package_is_light() -> None:
 def test_every_public_name_is_there() -> None:
     assert all(getattr(napari_sam, name) is not None for name in napari_sam.__all__)
     assert set(napari_sam.__all__) <= set(dir(napari_sam))
+    assert {name for name in vars(napari_sam.errors) if name[0].isupper()} <= set(napari_sam.__all__)
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
