@@ -55,9 +55,13 @@ def run(options: argparse.Namespace) -> None:
 
     plan = _plan(options)
     if not options.export_only:
-        train(plan)
+        train(plan, _say)
     written = export_run(plan.out, plan.out / "weights.safetensors", plan.spec)
     sys.stdout.write(f"{written}\n")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _plan(options: argparse.Namespace) -> TrainingPlan:

@@ -28,9 +28,12 @@ from napari_sam.training.rounds import Pace, mixed_precision, random_course, tra
 from napari_sam.training.team import Team, run_together
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from napari_sam.training.plan import TrainingPlan
+
+    Tell = Callable[[str], None]
 
 DENSE_SHARE = 0.3  # weight of the dense task beside the prompts
 CLIP = 1.0
@@ -48,10 +51,11 @@ class Networks(nn.Module):
         self.dense_head = DenseHead(spec.decoder.width)
 
 
-def train(plan: TrainingPlan) -> Path:
+def train(plan: TrainingPlan, tell: Tell | None = None) -> Path:
     """Carry out a plan and return the folder of the run.
 
-    Whatever ends it early, a plan with `resume=True` goes on from the last save.
+    Whatever ends it early, a plan with `resume=True` goes on from the last save. `tell` is given a line for people now
+    and then, which says how far it is and how well it does.
 
     Raises
     ------
@@ -65,19 +69,19 @@ def train(plan: TrainingPlan) -> Path:
     if (plan.out / FILE).exists() and not plan.resume:
         raise TrainingError(f"{plan.out} holds a run: take it up (--resume), or name another folder")
     if plan.together > 1:
-        run_together(partial(_carry_out, plan), plan.together)
+        run_together(partial(_carry_out, plan, tell), plan.together)
     else:
-        _carry_out(plan, Team())
+        _carry_out(plan, tell, Team())
     return plan.out
 
 
-def _carry_out(plan: TrainingPlan, team: Team) -> None:
-    _Run(plan, team).carry_out()
+def _carry_out(plan: TrainingPlan, tell: Tell | None, team: Team) -> None:
+    _Run(plan, team, tell).carry_out()
 
 
 class _Run:
-    def __init__(self, plan: TrainingPlan, team: Team) -> None:
-        self.plan, self.team = plan, team
+    def __init__(self, plan: TrainingPlan, team: Team, tell: Tell | None = None) -> None:
+        self.plan, self.team, self.tell = plan, team, tell
         plan.out.mkdir(parents=True, exist_ok=True)
         if plan.threads:
             torch.set_num_threads(plan.threads)
@@ -188,6 +192,14 @@ class _Run:
         self.state.history.append(row)
         with (self.plan.out / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
+        if self.tell is not None:
+            self.tell(self._in_words(row))
+
+    def _in_words(self, row: dict[str, float]) -> str:
+        steps, minutes = self.plan.steps, self.plan.minutes
+        end = f"of {steps}" if steps is not None else f"in minute {row['minutes']:.1f} of {minutes:g}"
+        scores = [f"{name} {value:.2f}" for name, value in row.items() if name not in ("step", "minutes")]
+        return f"step {row['step']} {end}: {', '.join(scores)}"
 
     def _save(self) -> None:
         save_run(self.plan.out, self.state, self.networks, self.average, self.optimizer)
@@ -198,7 +210,8 @@ class _Run:
             return
         sam = build_sam(SPECS[self.plan.spec]).to(self.device)
         sam.load_state_dict(self.average.state)
-        self._log(**evaluate(sam, self.trainset))
+        if scores := evaluate(sam, self.trainset):
+            self._log(**scores)
 
 
 def _sharpness(progress: float) -> float:

@@ -93,8 +93,9 @@ class TrainingPlan:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise TrainingError(f"{name} = {value} should lie in 0 to 1")
-        if min(self.threads, self.processes) < 0:
-            raise TrainingError(f"threads = {self.threads} and processes = {self.processes} should not be below 0")
+        for name in ("threads", "processes", "seed"):
+            if getattr(self, name) < 0:
+                raise TrainingError(f"{name} = {getattr(self, name)} should not be below 0")
 
     def rises(self) -> int:
         """Return the number of steps over which the learning rate rises at the start of a phase."""

@@ -13,7 +13,7 @@ from napari_sam import cli
 from napari_sam.errors import TrainingError
 from napari_sam.models.sam import build_sam
 from napari_sam.models.specs import SPECS
-from napari_sam.training import TrainingPlan, train
+from napari_sam.training import TrainingPlan, loop, train
 from napari_sam.training.__main__ import main
 from napari_sam.training.checkpoint import FILE, Average
 from napari_sam.training.export import export_run, load_weights, start_from
@@ -98,6 +98,14 @@ def test_training_may_start_from_weights(plan, tmp_path):
     assert state(train(second))["state"]["prompted_steps"] == 1
 
 
+def test_how_it_goes_is_told_now_and_then(plan, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    told = []
+    train(plan, told.append)
+    assert re.fullmatch(r"step 1 of 2: dense \d\.\d\d", told[0])
+    assert re.fullmatch(r"step 2 of 2: .*(click|box) \d\.\d\d.*", told[1])
+
+
 def test_the_running_mean_follows_fast_at_first():
     network = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(network.weight)
@@ -120,7 +128,7 @@ def test_the_command_fine_tunes_what_it_exported(plan, tmp_path, capsys):
     shared = ["--steps", "1", "--images", "1", "--processes", "0"]
     main(["--out", str(tmp_path / "tuned"), "--weights", str(path), *shared])
     written = tmp_path / "tuned" / "weights.safetensors"
-    assert str(written) in capsys.readouterr().out
+    assert capsys.readouterr().out == f"{written}\n"
     assert napari_sam.load_predictor(written, device="cpu").name == "weights.safetensors"
 
 
