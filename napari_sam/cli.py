@@ -24,6 +24,7 @@ from .journal import read_journal
 from .journal_format import Identified
 from .outline import outlined
 from .prompts import Prompts
+from .queries import checked_box
 from .training import command as training
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def segment(options: argparse.Namespace) -> None:
     _check_kept([options.image], [options.out, picture_path])
     prompts = _prompts(options)
     image = read_image(options.image, options.slice)
+    checked_box(prompts, image.shape[:2])  # before the long work
     predictor = napari_sam.load_predictor(
         options.model,
         device=options.device,
@@ -184,10 +186,13 @@ def read_image(path: Path, indices: Sequence[int] = ()) -> NDArray[Any]:
         The file is no image that we can read, the slice does not exist, or one has to be chosen.
     """
     image = _read_stack(path) if indices else _read(path, imread)
+    chosen = f"{','.join(map(str, indices))} in {path} of shape {image.shape}"
     try:
         picture: NDArray[Any] = image[tuple(indices)]
     except IndexError as error:
-        raise ImageError(f"no slice {','.join(map(str, indices))} in {path} of shape {image.shape}") from error
+        raise ImageError(f"no slice {chosen}") from error
+    if picture.ndim < 2:
+        raise ImageError(f"slice {chosen} is no picture: say less")
     if picture.ndim > 3 or (picture.ndim == 3 and picture.shape[2] > MOST_CHANNELS):
         raise ImageError(f"{path} of shape {picture.shape} looks like a stack: choose a slice, for example --slice 0")
     return picture

@@ -34,7 +34,7 @@ from .models.mask_decoder import ImageSide, joined_sides
 from .models.placement import Placement, is_large, quickest_on_cpu
 from .models.sam import Sam
 from .progress import part_of
-from .queries import queries_of
+from .queries import checked_box, queries_of
 from .regions import expected_extent, helpful_regions
 
 if TYPE_CHECKING:
@@ -231,6 +231,7 @@ class Predictor:
         PromptError
             As `decode` does.
         """
+        checked_box(prompts, embedding.shape)
         boxes = self._helpful(embedding, prompts)
         if not boxes or expected_extent(prompts) is not None:
             return self.encode_regions(embedding, image, boxes, progress, cancelled)

@@ -44,9 +44,7 @@ class Query:
 
 def queries_of(embedding: ImageEmbedding, prompts: Prompts, owner: int, multimask: bool | None) -> list[Query]:
     """Return the questions that `prompts` put to the regions that hold them."""
-    box = _clipped_box(prompts, embedding.shape)
-    _check_inside(prompts.points, embedding.shape)
-    _check_mask(prompts.mask, embedding.shape)
+    box = checked_box(prompts, embedding.shape)
     anchors = np.concatenate([prompts.positive, box.reshape(-1, 2)])
     if not len(anchors):
         anchors = mask_corners(prompts.mask)
@@ -85,8 +83,16 @@ def _query(prompts: Prompts, region: RegionEmbedding, box: NDArray[np.float64], 
     )
 
 
-def _clipped_box(prompts: Prompts, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Return the one box, cut to the image, as (1, 4), or (0, 4) without one."""
+def checked_box(prompts: Prompts, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the one box of `prompts`, cut to an image of `shape`, as (1, 4), or (0, 4) without one.
+
+    Raises
+    ------
+    PromptError
+        The prompts are not about one object of such an image.
+    """
+    _check_inside(prompts.points, shape)
+    _check_mask(prompts.mask, shape)
     if len(prompts.boxes) > 1:
         raise PromptError(f"{len(prompts.boxes)} boxes are several objects: give one `Prompts` each to `decode_many`")
     last = np.array([*shape, *shape]) - 1.0

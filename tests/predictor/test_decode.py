@@ -74,6 +74,8 @@ def test_prompts_that_this_image_cannot_answer_are_refused(
         published.decode(embedding, Prompts(**arguments))
     with pytest.raises(PromptError, match=said):
         published.decode_many(embedding, [Prompts(points=[INSIDE]), Prompts(**arguments)])
+    with pytest.raises(PromptError, match=said):
+        published.refine(embedding, picture(*SHAPE), Prompts(**arguments))
 
 
 def test_a_mask_of_another_image_is_refused(published: Predictor, embedding: Any) -> None:
