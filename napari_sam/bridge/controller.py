@@ -70,7 +70,7 @@ class Controller:
         self.overlap = Overlap.KEEP
         self.mailbox = Mailbox()
         self._is_closed = False
-        self._layers = AnnotationLayers(image, points, shapes, labels)
+        self._layers = AnnotationLayers(image, viewer.dims, points, shapes, labels)
         self._canvas: LayerCanvas
         try:
             with ExitStack() as begun:

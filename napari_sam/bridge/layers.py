@@ -11,7 +11,7 @@ from .prompt_layers import new_points, new_shapes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari.components import LayerList
+    from napari.components import Dims, LayerList
     from napari.layers import Image, Labels, Layer, Points, Shapes
 
 PLACE = ("scale", "translate", "rotate", "shear", "affine")
@@ -22,10 +22,15 @@ class AnnotationLayers:
     """Layers that the user bound, or in their place new ones, which are ours to move, to colour and to hide."""
 
     def __init__(
-        self, image: Image, points: Points | None = None, shapes: Shapes | None = None, labels: Labels | None = None
+        self,
+        image: Image,
+        dims: Dims,
+        points: Points | None = None,
+        shapes: Shapes | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self.image = image
-        self.preview = Preview(image)
+        self.preview = Preview(image, dims)
         self.ours: list[Layer] = [self.preview.layer]
         self.labels: Labels = self._bound_or_new(labels, new_labels)
         self.shapes: Shapes = self._bound_or_new(shapes, new_shapes)

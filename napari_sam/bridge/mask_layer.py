@@ -12,8 +12,9 @@ from ..planes import SliceKey
 from .image_source import full_resolution, placed_like
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
+    from napari.components import Dims
     from napari.layers import Image
     from numpy.typing import NDArray
 
@@ -27,8 +28,8 @@ PREVIEW_COLOURS = {0: "transparent", ACTIVE: "#2aa8ff", OTHER: "#9a7bff", HOVER:
 class Preview:
     """The layer that shows pending masks: one plane, 8 bit, painted in place and uploaded only where it changed."""
 
-    def __init__(self, image: Image) -> None:
-        self._image = image
+    def __init__(self, image: Image, dims: Dims) -> None:
+        self._image, self._dims = image, dims
         self._key: SliceKey | None = None
         self._painted: list[tuple[Mask, int]] = []
         self.layer = Labels(
@@ -74,9 +75,10 @@ class Preview:
             layers.insert(0, (hover, HOVER))
         old, self._painted = self._painted, layers
         # Of hundreds of objects each is answered by itself: to paint them all each time would hold up the event loop.
-        for box in {mask.bbox for mask, _ in set(old) ^ set(layers) if mask.area}:
+        boxes = {mask.bbox for mask, _ in set(old) ^ set(layers) if mask.area}
+        for box in boxes:
             self._repaint(plane, box)
-            self._upload(plane, box)
+        self._upload(plane, boxes)
 
     def _repaint(self, plane: NDArray[np.uint8], box: Box) -> None:
         """Paint one box of the plane anew."""
@@ -89,8 +91,12 @@ class Preview:
                 crop = mask.crop[first[0] - top : last[0] - top, first[1] - left : last[1] - left]
                 plane[first[0] : last[0], first[1] : last[1]][crop] = value
 
-    def _upload(self, plane: NDArray[np.uint8], box: Box) -> None:
-        """Send one box of the plane to the canvas, in place of the whole plane."""
-        row0, col0, row1, col1 = box
-        if self.layer.visible and self.layer.loaded:
+    def _upload(self, plane: NDArray[np.uint8], boxes: Collection[Box]) -> None:
+        """Send some boxes of the plane to the canvas, in place of the whole plane; in 3D napari takes no parts."""
+        if not (boxes and self.layer.visible and self.layer.loaded):
+            return
+        if self._dims.ndisplay != 2:
+            self.layer.refresh()
+            return
+        for row0, col0, row1, col1 in boxes:
             self.layer.events.labels_update(data=plane[row0:row1, col0:col1].copy(), offset=[row0, col0])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from annotating import BOX, SHAPE, click, ids, pixels
 from fakes import PATIENCE, FakePredictor, disk
+from mouse import Mouse
 from napari.components import ViewerModel
 from napari.layers import Points
 
@@ -213,3 +214,22 @@ def test_what_begins_in_3d_says_what_to_do(viewer: ViewerModel, predictor: FakeP
     viewer.add_image(np.zeros((5, *SHAPE), np.uint8))
     viewer.dims.ndisplay = 3
     assert "turn off the 3D view" in napari_sam.annotate(viewer).status.message
+
+
+@pytest.mark.parametrize("is_hovering", [True, False])
+def test_in_3d_the_preview_is_emptied_as_a_whole(
+    stack: Controller, viewer: ViewerModel, predictor: FakePredictor, is_hovering: bool
+) -> None:
+    if is_hovering:
+        Mouse(viewer).move((40, 90))
+        while stack.hover.mask is None:
+            assert stack.mailbox.wait(PATIENCE)
+    else:
+        click(stack, 2, 20, 30)
+    assert pixels(stack.preview).any()
+    shown: list[str] = []
+    stack.preview.events.labels_update.connect(lambda _event: shown.append("part"))
+    stack.preview.events.set_data.connect(lambda _event: shown.append("whole"))
+    viewer.dims.ndisplay = 3
+    assert not pixels(stack.preview).any()
+    assert set(shown) == {"whole"}
