@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari.components import Dims, LayerList
     from napari.layers import Image, Labels, Layer, Points, Shapes
 
-PLACE = ("scale", "translate", "rotate", "shear", "affine")
+PLACE = ("scale", "translate", "rotate", "shear", "affine", "units")
 """What says where a layer lies in the world, and the events that tell of it."""
 
 

@@ -156,3 +156,9 @@ def test_a_closed_annotation_loads_no_model(annotator: Controller) -> None:
     annotator.close()
     annotator.set_model(ModelChoice("other"))
     assert not [thread for thread in threading.enumerate() if thread.name == "napari-sam other"]
+
+
+def test_units_of_the_image_are_those_of_the_layers(annotator: Controller, image: Image) -> None:
+    image.units = "um"
+    assert {str(unit) for layer in annotator.layers for unit in layer.units} == {"micrometer"}
+    assert annotator.viewer.layers.units is not None
