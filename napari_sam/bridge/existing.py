@@ -8,7 +8,8 @@ import numpy as np
 from napari.layers import Labels
 
 from ..errors import LabelsError
-from .label_canvas import check_labels
+from .image_source import full_resolution
+from .label_canvas import check_alike
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -26,8 +27,10 @@ def picture_of(labels: Labels, object_id: int, image: Image, key: SliceKey | Non
     LabelsError
         The layer does not have the image's shape and place, or the plane has no pixel of the object.
     """
-    check_labels(labels, image)
-    picture = np.zeros((0, 0), bool) if key is None else np.asarray(key.plane_of(labels.data)) == object_id
+    check_alike(labels, image)
+    picture = np.zeros((0, 0), bool)
+    if key is not None:
+        picture = np.asarray(key.plane_of(full_resolution(labels))) == object_id
     if object_id == 0 or not picture.any():
         raise LabelsError(f"layer {labels.name!r} shows no pixel of object {object_id} here: choose one that it shows")
     return picture
@@ -42,7 +45,9 @@ def object_under_cursor(viewer: ViewerModel, preview: Labels) -> tuple[Labels, i
         There is none.
     """
     for layer in reversed(viewer.layers):
-        is_asked = isinstance(layer, Labels) and layer.visible and layer is not preview
-        if is_asked and (object_id := layer.get_value(viewer.cursor.position, world=True)):
-            return layer, int(object_id)
+        if isinstance(layer, Labels) and layer.visible and layer is not preview:
+            value = layer.get_value(viewer.cursor.position, world=True)
+            object_id = value[1] if isinstance(value, tuple) else value  # a pyramid tells its level, too
+            if object_id:
+                return layer, int(object_id)
     raise LabelsError("there is no labelled object under the cursor: point at one, then press the key")

@@ -205,14 +205,19 @@ def labels_shape(image: Image) -> tuple[int, ...]:
 
 def check_labels(layer: Any, image: Image) -> None:
     """Raise `LabelsError` unless masks of `image` can be written into `layer`."""
+    check_alike(layer, image)
+    _check_writable(layer)
+
+
+def check_alike(layer: Any, image: Image) -> None:
+    """Raise `LabelsError` unless `layer` is a labels layer of the shape of `image`, in its place."""
     if not isinstance(layer, Labels):
         raise LabelsError(f"{layer!r} is no labels layer: give one, or None for a new one")
-    shape = labels_shape(image)
-    _check_writable(layer)
-    if layer.data.shape != shape:
+    shape, its_own = labels_shape(image), tuple(full_resolution(layer).shape)
+    if its_own != shape:
         raise LabelsError(
-            f"labels layer {layer.name!r} has shape {layer.data.shape}, image {image.name!r} has {shape}: give one "
-            "alike, or None for a new one"
+            f"labels layer {layer.name!r} has shape {its_own}, image {image.name!r} has {shape}: give one alike, or "
+            "None for a new one"
         )
     corners = np.vstack([np.zeros(layer.ndim), np.eye(layer.ndim)])
     if not all(np.allclose(image.world_to_data(layer.data_to_world(corner)), corner) for corner in corners):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import dask.array
 import numpy as np
 import pandas as pd
 import pytest
@@ -202,3 +205,21 @@ def test_a_labelled_object_is_taken_from_the_slice_shown_under_the_cursor(
     annotator.wait(PATIENCE)
     assert np.asarray(predictor.asked[-1].mask).sum() == 200
     assert annotator.shapes.data[0][0][0] == 2
+
+
+@pytest.mark.parametrize("kind", ["lazy", "pyramid", "read-only"])
+def test_labels_that_cannot_be_written_are_prompts_all_the_same(
+    annotator: Controller, predictor: FakePredictor, kind: str
+) -> None:
+    data: Any = np.zeros(SHAPE, np.uint8)
+    data[10:20, 30:50] = 9
+    data.flags.writeable = False
+    if kind == "lazy":
+        data = dask.array.from_array(data)
+    elif kind == "pyramid":
+        data = [data, data[::2, ::2]]
+    annotator.viewer.add_labels(data, scale=(2, 2))
+    annotator.viewer.cursor.position = (30, 80)
+    annotator.outline_object_under_cursor()
+    annotator.wait(PATIENCE)
+    assert np.asarray(predictor.asked[-1].mask).sum() == 200
