@@ -245,7 +245,9 @@ class Controller:
 
     def reopen_under_cursor(self) -> None:
         """Re-open the committed object that the cursor points at; `LabelsError` if there is none."""
-        self.reopen(int(self.labels.get_value(self.viewer.cursor.position, world=True) or 0))
+        if not (object_id := self.labels.get_value(self.viewer.cursor.position, world=True)):
+            raise LabelsError("there is no committed object under the cursor: point at one, then press the key")
+        self.reopen(int(object_id))
 
     def cancel(self) -> None:
         """Stop what is running in the background; the next prompt starts it again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from annotating import click, ids, pixels
+from annotating import click, ids, pixels, put
 from fakes import PATIENCE, FakePredictor
 
 from napari_sam.bridge.controller import Controller
@@ -85,3 +85,13 @@ def test_another_model_leaves_a_reopened_object_as_it_was(annotator: Controller,
     annotator.wait(PATIENCE)
     assert len(predictor.asked) == 1
     assert pixels(annotator.preview)[0, 0]
+
+
+def test_pointing_at_no_object_is_an_error(annotator: Controller) -> None:
+    put(annotator, 20, 20)
+    annotator.viewer.cursor.position = annotator.image_layer.data_to_world((50, 80))
+    with pytest.raises(LabelsError, match="no committed object under the cursor"):
+        annotator.reopen_under_cursor()
+    annotator.viewer.cursor.position = annotator.image_layer.data_to_world((20, 20))
+    annotator.reopen_under_cursor()
+    assert len(annotator.points.data) == 1
