@@ -214,9 +214,13 @@ class Follower:
     def _on_prompt_features(self) -> None:
         self._read_prompts(is_step=not self._is_editing)  # napari tells of them at every move of a point, too
 
-    def _on_prompt_drawn(self) -> None:
-        """While a prompt is dragged or drawn, the mask follows; that is no step of the history yet."""
-        self._read_prompts(is_step=False)
+    def _on_prompt_drawn(self, event: Any) -> None:
+        """While a prompt is dragged or drawn, the mask follows; that is no step of the history yet.
+
+        Of points that are pasted napari tells in no other way.
+        """
+        is_idle = not self._is_editing and self._pressed is None
+        self._read_prompts(is_step=is_idle and event.source is self._layers.points)
 
     def show_slice(self) -> None:
         """Turn to the plane that the viewer shows now."""

@@ -102,3 +102,15 @@ def test_undo_across_a_new_column(annotator: Controller) -> None:
     for _ in range(4):
         annotator.redo()
     assert annotator.points.data.tolist() == [[40, 60]]
+
+
+def test_points_that_are_pasted_are_a_step(annotator: Controller) -> None:
+    annotator.points.add([(20, 30)])
+    annotator.points.selected_data = {0}
+    annotator.points._copy_data()
+    annotator.points._paste_data()
+    known = list(annotator._annotator.slices.rows)
+    annotator.undo()
+    assert list(annotator._annotator.slices.rows) == known[:1]
+    annotator.undo()
+    assert len(annotator.points.data) == 0
