@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .image_source import shown_slice
+
 if TYPE_CHECKING:
     from .controller import Controller
 
@@ -17,12 +19,15 @@ def go_to_object(annotator: Controller, object_id: int) -> None:
     """
     slices = annotator.objects[object_id].slices
     labels, dims = annotator.labels, annotator.viewer.dims
-    here = np.round(labels.world_to_data(dims.point)).astype(int)[: labels.ndim - 2]
-    if labels.ndim < 3 or tuple(here) in slices:
+    key = shown_slice(labels, dims)
+    if key is not None and (key.plane_of(labels.data) == object_id).any():
         return
-    nearest = min(slices, key=lambda place: np.abs(np.subtract(place, here)).sum())
-    world = labels.data_to_world((*nearest, *np.subtract(labels.data.shape[-2:], 1) / 2))
-    first = dims.ndim - labels.ndim
-    for axis in range(len(nearest)):
-        if first + axis not in dims.displayed:
-            dims.set_point(first + axis, world[axis])
+    first, last_two = dims.ndim - labels.ndim, labels.ndim - 2
+    hidden = [axis for axis in range(labels.ndim) if first + axis not in dims.displayed]
+    here = np.round(labels.world_to_data(dims.point))
+    place = min(slices, key=lambda place: sum(abs(place[axis] - here[axis]) for axis in hidden if axis < last_two))
+    pixels = np.argwhere(labels.data[place] == object_id)
+    distances = np.abs(pixels - here[last_two:])[:, [axis - last_two for axis in hidden if axis >= last_two]]
+    world = labels.data_to_world((*place, *pixels[distances.sum(axis=1).argmin()]))
+    for axis in hidden:
+        dims.set_point(first + axis, world[axis])

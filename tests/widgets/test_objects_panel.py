@@ -290,3 +290,21 @@ def test_exports_write_files(
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "no" / "where.xyz"), ""))
     press(panel, name)
     assert len(failures) == 1
+
+
+def test_a_double_click_goes_to_an_object_in_a_transposed_view(start: Any, panel: ObjectsPanel) -> None:
+    annotator = start((5, *SHAPE))
+    panel.set_annotator(annotator)
+    annotator.viewer.dims.set_current_step(0, 3)
+    commit(annotator, (3, *PLACES[0]))
+    annotator.viewer.dims.order = (1, 0, 2)
+    annotator.viewer.dims.set_current_step(1, SHAPE[0] - 1)
+    panel._list.setValue(1)
+    table = panel.findChild(QTreeWidget)
+    table.itemActivated.emit(table.topLevelItem(0), 0)
+    annotator.wait(PATIENCE)
+    assert annotator.preview.data.any()
+    row = annotator.viewer.dims.current_step[1]
+    assert row == np.nonzero(annotator.labels.data)[1].max()
+    table.itemActivated.emit(table.topLevelItem(0), 0)
+    assert annotator.viewer.dims.current_step[1] == row
