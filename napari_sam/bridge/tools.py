@@ -52,8 +52,8 @@ class Tools:
 
     def __init__(self, viewer: ViewerModel, points: Points, shapes: Shapes) -> None:
         self._viewer, self._points, self._shapes = viewer, points, shapes
-        defaults = points.feature_defaults
-        self._polarity = 0 if LABEL in defaults and str(defaults[LABEL].iloc[0]) in WORDS[0] else 1
+        default = points.feature_defaults.get(LABEL) if len(points.data) else None  # for no points napari makes 0 up
+        self._polarity = 0 if default is not None and str(default.iloc[0]) in WORDS[0] else 1
 
     @property
     def polarity(self) -> int:

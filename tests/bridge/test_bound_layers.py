@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from annotating import BOX, SHAPE, click, ids, shifted
 from fakes import PATIENCE, FakePredictor
+from mouse import Mouse
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Points, Shapes
 
@@ -230,3 +231,13 @@ def test_labels_that_no_longer_fit_are_an_error(annotator: Controller, image: Im
     click(annotator, 75, 30)
     with pytest.raises(LabelsError, match="no longer"):
         annotator.commit()
+
+
+def test_an_empty_table_begins_with_points_on_the_object(
+    viewer: ViewerModel, image: Image, predictor: FakePredictor
+) -> None:
+    points = Points(ndim=2, features=pd.DataFrame({"label": np.zeros(0, int)}), scale=(2, 3), translate=(10, -20))
+    annotator = napari_sam.annotate(viewer, image, points=points)
+    Mouse(viewer).click(image.data_to_world((20, 30)))
+    annotator.wait(PATIENCE)
+    assert predictor.asked[-1].labels.tolist() == [1]
