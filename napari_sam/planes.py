@@ -60,10 +60,10 @@ class SliceKey:
     def holds(self, position: NDArray[np.floating]) -> bool:
         """Whether a data position (d,) lies in this plane.
 
-        One with fewer axes than the layer lies in every plane, and so does one that is not a number there.
+        One with fewer axes than the layer lies in every plane that shows these, and one that is not a number in all.
         """
         missing = len(self.index) - len(position)
-        return all(
+        return missing <= min(self.displayed) and all(
             at is None or axis < missing or not abs(np.round(position[axis - missing]) - at) > 0
             for axis, at in enumerate(self.index)
         )

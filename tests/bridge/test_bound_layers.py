@@ -241,3 +241,14 @@ def test_an_empty_table_begins_with_points_on_the_object(
     Mouse(viewer).click(image.data_to_world((20, 30)))
     annotator.wait(PATIENCE)
     assert predictor.asked[-1].labels.tolist() == [1]
+
+
+def test_points_without_a_displayed_axis_lie_in_no_plane(viewer: ViewerModel, predictor: FakePredictor) -> None:
+    points = Points(np.array([(20.0, 30.0)]))
+    annotator = napari_sam.annotate(viewer, viewer.add_image(np.zeros((40, *SHAPE))), points=points)
+    annotator.wait(PATIENCE)
+    assert len(annotator.candidates) == 3
+    viewer.dims.order = (1, 0, 2)
+    viewer.dims.set_current_step(1, 20)
+    annotator.wait(PATIENCE)
+    assert annotator.candidates == ()
