@@ -111,7 +111,7 @@ class Annotator:
             return
         self._telling.left = "" if slices.commit_wanted is None else "The commit waits until its slice is shown again."
         self._questions.drop_all()
-        self._telling.error, self._telling.message = None, message
+        self._telling.error, self._telling.message, self._telling.why_none = None, "", message
         slices.turn_to(source)
         self._encode_shown()
         self.events.mask_changed.emit()

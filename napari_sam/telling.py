@@ -25,13 +25,14 @@ class Refused(NamedTuple):
 class Telling:
     """What was said last, and what has failed since somebody asked.
 
-    `message` and `refused` go when something else is done, `left` is about a slice that is not shown; `error` is the
-    failure that was not made good yet.
+    `message` and `refused` go when something else is done, `left` is about a slice that is not shown, `why_none` says
+    what to do where none is; `error` is the failure that was not made good yet.
     """
 
     def __init__(self) -> None:
         self.message = ""
         self.left = ""
+        self.why_none = ""
         self.error: Exception | None = None
         self.refused: Refused | None = None
         self._failures: list[Exception] = []
@@ -52,7 +53,7 @@ class Telling:
     def _going_on(self, slices: Slices, questions: Asking) -> Status:
         """Return what the annotation is doing while nothing has failed."""
         if slices.shown is None:
-            return Status(Phase.NO_IMAGE, message=self.message)
+            return Status(Phase.NO_IMAGE, message=self.why_none)
         if questions.is_loading:
             return Status(Phase.LOADING, questions.fraction, _loading(questions))
         if ENCODE in questions:

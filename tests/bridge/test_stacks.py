@@ -213,7 +213,10 @@ def test_beside_the_image_nothing_is_outlined_until_a_slice_shows_it(
 def test_what_begins_in_3d_says_what_to_do(viewer: ViewerModel, predictor: FakePredictor) -> None:
     viewer.add_image(np.zeros((5, *SHAPE), np.uint8))
     viewer.dims.ndisplay = 3
-    assert "turn off the 3D view" in napari_sam.annotate(viewer).status.message
+    annotator = napari_sam.annotate(viewer)
+    for act in (annotator.wait, annotator.undo, annotator.commit, annotator.clear):
+        act()
+        assert "turn off the 3D view" in annotator.status.message
 
 
 @pytest.mark.parametrize("is_hovering", [True, False])
