@@ -67,13 +67,12 @@ def _say(line: str) -> None:
 def _plan(options: argparse.Namespace) -> TrainingPlan:
     """Return what the options ask for; where they are silent, a run that goes on keeps to what it was begun with."""
     from napari_sam.models.specs import SPECS
-    from napari_sam.training.checkpoint import FILE
     from napari_sam.training.export import spec_of
 
     known = TrainingPlan.__dataclass_fields__
     given: dict[str, Any] = vars(options)
     chosen = {name: value for name, value in given.items() if name in known and value is not None}
-    if (options.resume or options.export_only) and (options.out / FILE).is_file():
+    if options.resume or options.export_only:
         before = recorded(options.out)
         if "minutes" in chosen:
             before.pop("steps", None)

@@ -18,6 +18,7 @@ from napari_sam.training.__main__ import main
 from napari_sam.training.checkpoint import FILE, Average
 from napari_sam.training.export import export_run, load_weights, start_from
 from napari_sam.training.loop import Networks
+from napari_sam.training.plan import recorded
 from napari_sam.training.rounds import random_course
 from napari_sam.training.team import Team
 
@@ -142,6 +143,14 @@ def test_a_run_that_goes_on_keeps_to_what_it_was_begun_with(plan, tmp_path):
     loaded = napari_sam.load_predictor(begun.out / "weights.safetensors", device="cpu")
     assert loaded.note == ""  # what it was fed with in training needs no guess
     assert loaded.profile.image_size == 64
+
+
+def test_a_run_that_was_stopped_before_its_first_save_begins_as_it_was_to(plan):
+    plan.out.mkdir()
+    plan.record()
+    main(["--out", str(plan.out), "--resume"])
+    assert state(plan.out)["state"]["step"] == 2
+    assert recorded(plan.out)["spec"] == TOY
 
 
 def test_a_run_is_not_written_over(plan):
