@@ -22,7 +22,7 @@ CUT_OFF_PENALTY = 0.25
 """Taken from the score of a mask that its region cuts off: a larger region shows the object whole."""
 CONTRADICTION_PENALTY = 0.5
 """Taken, times the share of the points that a mask contradicts: one that leaves out what was clicked is wrong."""
-SHARPNESS = 1.5
+SHARPNESS = 4.0
 """Power of a score in the chance that its mask is the right one; measured on training pictures."""
 LEAST_SCORE = 1e-3
 RINGS, SPOKES = 28, 24
@@ -97,6 +97,8 @@ def weigh(answers: list[Candidates], prompts: Prompts) -> Weighed:
     count = len(answers[0])
     if count == 1 or not len(prompts.positive):
         return Weighed(masks, scores, np.eye(len(masks)), count)
+    if prompts.is_single_click:  # people click where an object is thickest
+        scores = scores * [mask.centrality(prompts.points[0]) for mask in masks]
     overlap = _overlap(masks, prompts)
     return Weighed(masks, _expected(scores, overlap), overlap, count)
 
@@ -107,13 +109,14 @@ def result_of(masks: Sequence[Mask], scores: Sequence[float]) -> MaskResult:
 
 
 def _expected(scores: NDArray[np.float64], overlap: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the IoU (m,) to expect of each mask, if every candidate is right as often as its score says.
+    """Return the IoU (m,) to expect of each mask: that with the right candidate, times what is to be expected of that.
 
-    Crops of several scales that find the same object confirm one another; the predicted IoU of one alone is often
-    sure of the wrong scale.
+    Which one is right is not known, only how likely each is by its score. Crops of several scales that find the same
+    object confirm one another; the predicted IoU of one alone is often sure of the wrong scale.
     """
-    weights = np.maximum(scores, LEAST_SCORE) ** SHARPNESS
-    return np.asarray(overlap @ weights / weights.sum())
+    scores = np.maximum(scores, LEAST_SCORE)
+    chances = scores**SHARPNESS / (scores**SHARPNESS).sum()
+    return np.asarray((overlap @ chances) * (scores @ chances))
 
 
 def _overlap(masks: Sequence[Mask], prompts: Prompts) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from .geometry import LOW_RESOLUTION_STRIDE, Box, Frame, linear_taps
 
@@ -84,19 +85,36 @@ class Mask:
 
     def logits_at(self, points: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return the logit (n,) at each image point (n, 2); what the mask's region does not hold is surely outside."""
-        rows, cols = (
-            linear_taps(self.frame.low_coordinates(points[:, axis], axis), self.frame.low_size) for axis in (0, 1)
-        )
-        cells = self.logits[rows.indices[:, :, None], cols.indices[:, None, :]]
-        values = np.einsum("nr,nrc,nc->n", rows.weights, cells, cols.weights)
-        return np.where(self.frame.holds(points), values, np.float32(-CERTAIN))
+        return np.where(self.frame.holds(points), self._between_cells(self.logits, points), np.float32(-CERTAIN))
+
+    def centrality(self, point: NDArray[np.floating]) -> float:
+        """Return how deep in the mask an image point (2,) lies: 1 where the mask is thickest, 0 outside."""
+        depth = distance_transform_edt(np.pad(self._cells, 1))[1:-1, 1:-1]
+        deepest = float(depth.max())
+        if not deepest or not self.frame.holds(point[None]):
+            return 0.0
+        return float(self._between_cells(depth, point[None])[0]) / deepest
 
     def is_cut_off(self) -> bool:
         """Whether the mask runs into a border of its region that is not a border of the image."""
-        height, width = (-(-side // LOW_RESOLUTION_STRIDE) for side in self.frame.resized)
-        inside = self.logits[:height, :width] > 0
+        inside = self._cells
         edges = inside[0], inside[:, 0], inside[-1], inside[:, -1]
         return any(cut and edge.any() for cut, edge in zip(self.frame.inner_borders(), edges, strict=True))
+
+    @property
+    def _cells(self) -> NDArray[np.bool_]:
+        """The low-resolution cells (h, w) that are inside, without the padding."""
+        height, width = (-(-side // LOW_RESOLUTION_STRIDE) for side in self.frame.resized)
+        return np.asarray(self.logits[:height, :width] > 0)
+
+    def _between_cells(self, values: NDArray[Any], points: NDArray[np.floating]) -> NDArray[Any]:
+        """Return values of low-resolution cells (h, w), interpolated at image points (n, 2)."""
+        rows, cols = (
+            linear_taps(self.frame.low_coordinates(points[:, axis], axis), size)
+            for axis, size in enumerate(values.shape)
+        )
+        cells = values[rows.indices[:, :, None], cols.indices[:, None, :]]
+        return np.asarray(np.einsum("nr,nrc,nc->n", rows.weights, cells, cols.weights))
 
     def logits_in(self, frame: Frame) -> NDArray[np.float32]:
         """Return the logits (h, w) as a prompt for the region of `frame`: unchanged in the mask's own, else resampled.

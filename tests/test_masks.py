@@ -225,6 +225,25 @@ def test_only_borders_inside_the_image_cut_off() -> None:
     assert Mask(half, Frame((100, 100), (0, 0, 60, 100), 256)).is_cut_off()
 
 
+def test_a_point_is_central_where_the_mask_is_thickest() -> None:
+    strip = np.full((64, 64), -5, np.float32)
+    strip[10:21, 5:50] = 5  # its middle row of cells is 15, rows 60 to 63 of an image of 256 px
+    mask = Mask(strip, whole_frame((256, 256)))
+    middle, aside, edge = (mask.centrality(np.array([row, 110.0])) for row in (61.5, 49.5, 41.5))
+    assert middle == pytest.approx(1)
+    assert aside == pytest.approx(0.5)
+    assert 0 < edge < 0.25
+    assert mask.centrality(np.array([150.0, 110.0])) == 0
+    assert mask.centrality(np.array([-9.0, 110.0])) == 0
+    assert Mask(-np.abs(strip), whole_frame((256, 256))).centrality(np.array([61.5, 110.0])) == 0
+
+
+def test_a_mask_ends_where_the_padding_begins() -> None:
+    everything = Mask(np.full((64, 64), 5, np.float32), whole_frame((256, 128)))
+    assert everything.centrality(np.array([127.5, 63.5])) == pytest.approx(1)
+    assert everything.centrality(np.array([127.5, 126.0])) < 0.1
+
+
 def test_results_stack_logits_and_know_the_best() -> None:
     frame = whole_frame((30, 40))
     masks = tuple(Mask(smooth_logits(256, seed), frame) for seed in range(3))
