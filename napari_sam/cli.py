@@ -23,6 +23,7 @@ from .export import CSV, TIFF, objects_table, write_labels, write_objects
 from .journal import read_journal
 from .journal_format import Identified
 from .outline import outlined
+from .progress import percent
 from .prompts import Prompts
 from .queries import checked_box
 from .training import command as training
@@ -67,13 +68,13 @@ def segment(options: argparse.Namespace) -> None:
         options.model,
         device=options.device,
         precision=options.precision,
-        progress=_percent("loading the model"),
+        progress=percent("loading the model"),
         profile=options.profile,
         cache=embedding_cache.shared_cache() if options.cache else None,
         notify=_say,
     )
-    embedding = predictor.encode(image, progress=_percent("encoding"))
-    embedding = predictor.refine(embedding, image, prompts, progress=_percent("looking closer"))
+    embedding = predictor.encode(image, progress=percent("encoding"))
+    embedding = predictor.refine(embedding, image, prompts, progress=percent("looking closer"))
     result = predictor.decode(embedding, prompts)
     mask = result.masks[result.best]
     pixels = np.asarray(mask)
@@ -173,7 +174,7 @@ def models(options: argparse.Namespace) -> None:
     entry = entry_named(options.name)
     print(*described(entry), sep="\n")
     if options.download:
-        path, _ = fetch(entry, _percent("downloading"), notify=_say)
+        path, _ = fetch(entry, percent("downloading"), notify=_say)
         print(f"file:     {path}")
 
 
@@ -235,18 +236,6 @@ def _write_mask(path: Path, mask: NDArray[np.bool_]) -> None:
         imsave(path, pixels, check_contrast=False)
     else:
         tifffile.imwrite(path, pixels, compression="zlib")
-
-
-def _percent(what: str) -> Callable[[float], None]:
-    """Return a callback that keeps one line of a terminal up to date, and is silent where nobody looks."""
-
-    def show(fraction: float) -> None:
-        if sys.stderr.isatty():
-            end = "\n" if fraction >= 1 else ""
-            detail = getattr(fraction, "detail", "")  # of a download: speed and time left
-            print(f"\r{what}: {fraction:4.0%} {detail:<30}", end=end, file=sys.stderr, flush=True)
-
-    return show
 
 
 def _numbers(count: int, names: str) -> Callable[[str], tuple[float, ...]]:

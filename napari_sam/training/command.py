@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_sam.errors import TrainingError
+from napari_sam.progress import percent
 from napari_sam.training.plan import TrainingPlan, recorded
 
 DESCRIPTION = """Train a model on your own pictures, or go on with one.
@@ -78,7 +79,7 @@ def _plan(options: argparse.Namespace) -> TrainingPlan:
             before.pop("steps", None)
         chosen = before | chosen
     if "spec" not in chosen:
-        chosen["spec"] = spec_of(chosen.get("weights"))
+        chosen["spec"] = spec_of(chosen.get("weights"), percent("loading the model"))
     if chosen["spec"] not in SPECS:
         raise TrainingError(f"no architecture {chosen['spec']!r}: choose one of {', '.join(SPECS)}")
     return TrainingPlan(**chosen)

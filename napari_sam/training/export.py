@@ -12,6 +12,8 @@ from napari_sam.training.checkpoint import FILE, read_run
 from napari_sam.training.plan import recorded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
     from napari_sam.checkpoints import LoadedCheckpoint
@@ -86,8 +88,10 @@ def _fill(network: nn.Module, weights: dict[str, Tensor], mistake: str, new: str
         raise TrainingError(f"{mistake}, {[*lacking, *unexpected][0]} differs: leave out --spec, or name theirs")
 
 
-def spec_of(source: Path | str | None) -> str:
+def spec_of(source: Path | str | None, progress: Callable[[float], None] | None = None) -> str:
     """Return the architecture of what a run starts from; None starts a network like the default model's.
+
+    `progress` is told of a checkpoint's download.
 
     Raises
     ------
@@ -98,7 +102,7 @@ def spec_of(source: Path | str | None) -> str:
         return "default"
     if Path(source).name == FILE:
         return str(recorded(Path(source).parent).get("spec", "default"))
-    spec = _checkpoint(source).spec
+    spec = _checkpoint(source, progress).spec
     if SPECS.get(spec.name) != spec:
         raise CheckpointError(
             f"{source}: {spec.name} is no architecture that can be trained: choose {', '.join(SPECS)}"
@@ -106,10 +110,10 @@ def spec_of(source: Path | str | None) -> str:
     return spec.name
 
 
-def _checkpoint(source: Path | str) -> LoadedCheckpoint:
+def _checkpoint(source: Path | str, progress: Callable[[float], None] | None = None) -> LoadedCheckpoint:
     from napari_sam.checkpoints import load_sam  # here: training alone must do without its libraries
 
-    return load_sam(source)
+    return load_sam(source, progress)
 
 
 def load_weights(path: Path, network: nn.Module) -> dict[str, str]:

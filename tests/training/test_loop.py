@@ -10,7 +10,7 @@ import torch
 
 import napari_sam
 from napari_sam import cli
-from napari_sam.errors import TrainingError
+from napari_sam.errors import CheckpointError, TrainingError
 from napari_sam.models.sam import build_sam
 from napari_sam.models.specs import SPECS
 from napari_sam.training import TrainingPlan, loop, train
@@ -182,6 +182,17 @@ def test_mistakes_about_runs_are_one_clear_line(plan, tmp_path, monkeypatch, cap
     assert cli.main(["train", "--images", "1", "--processes", "0", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(message, line), line
+
+
+def test_a_download_of_what_a_run_starts_from_is_seen(tmp_path, monkeypatch, capsys):
+    def broken_off(source, progress):
+        progress(0.5)
+        raise CheckpointError(f"no more of {source}")
+
+    monkeypatch.setattr("napari_sam.checkpoints.loading.load_sam", broken_off)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert cli.main(["train", "--out", str(tmp_path / "run"), "--weights", "mobile_sam"]) == 2
+    assert "loading the model:  50%" in capsys.readouterr().err
 
 
 def test_weights_of_another_architecture_are_refused(plan, tmp_path):
