@@ -53,7 +53,7 @@ def shown_slice(layer: Layer, dims: Dims) -> SliceKey | None:
     """Return which plane of `layer` the viewer shows; None in 3D, beside the layer, and where it is cut at an angle."""
     if dims.ndisplay != 2 or is_cut_at_an_angle(layer, dims):
         return None
-    displayed = _displayed_axes(layer, dims)
+    displayed = displayed_axes(layer, dims)
     position = np.round(layer.world_to_data(dims.point)).astype(int)
     index = tuple(None if axis in displayed else int(at) for axis, at in enumerate(position))
     shape = full_resolution(layer).shape
@@ -68,13 +68,13 @@ def is_cut_at_an_angle(layer: Layer, dims: Dims) -> bool:
     """
     if dims.ndisplay != 2:
         return False
-    hidden = [axis for axis in range(layer.ndim) if axis not in _displayed_axes(layer, dims)]
+    hidden = [axis for axis in range(layer.ndim) if axis not in displayed_axes(layer, dims)]
     steps = np.eye(dims.ndim)[list(dims.displayed)]
     moved = np.array([layer.world_to_data(step) for step in steps]) - layer.world_to_data(np.zeros(dims.ndim))
     return bool((np.abs(moved[:, hidden]) > TURNED * np.abs(moved).max()).any())
 
 
-def _displayed_axes(layer: Layer, dims: Dims) -> tuple[int, int]:
+def displayed_axes(layer: Layer, dims: Dims) -> tuple[int, int]:
     """Return the axes of `layer` that are (rows, columns) in 2D."""
     order = np.array(dims.order)
     order = order[order >= dims.ndim - layer.ndim] - (dims.ndim - layer.ndim)

@@ -9,7 +9,7 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 
 from ..planes import SliceKey
-from .image_source import full_resolution, placed_like
+from .image_source import displayed_axes, full_resolution, placed_like
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -92,10 +92,14 @@ class Preview:
                 plane[first[0] : last[0], first[1] : last[1]][crop] = value
 
     def _upload(self, plane: NDArray[np.uint8], boxes: Collection[Box]) -> None:
-        """Send some boxes of the plane to the canvas, in place of the whole plane; in 3D napari takes no parts."""
+        """Send some boxes of the plane to the canvas, in place of the whole plane.
+
+        napari takes none in 3D, nor of a plane whose axes are those that it showed before.
+        """
         if not (boxes and self.layer.visible and self.layer.loaded):
             return
-        if self._dims.ndisplay != 2:
+        is_shown = self._key is not None and displayed_axes(self.layer, self._dims) == self._key.displayed
+        if self._dims.ndisplay != 2 or not is_shown:
             self.layer.refresh()
             return
         for row0, col0, row1, col1 in boxes:

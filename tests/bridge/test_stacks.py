@@ -219,9 +219,10 @@ def test_what_begins_in_3d_says_what_to_do(viewer: ViewerModel, predictor: FakeP
         assert "turn off the 3D view" in annotator.status.message
 
 
+@pytest.mark.parametrize("change", [{"ndisplay": 3}, {"order": (0, 2, 1)}, {"order": (1, 0, 2)}], ids=str)
 @pytest.mark.parametrize("is_hovering", [True, False])
-def test_in_3d_the_preview_is_emptied_as_a_whole(
-    stack: Controller, viewer: ViewerModel, predictor: FakePredictor, is_hovering: bool
+def test_where_napari_takes_no_parts_the_preview_is_emptied_as_a_whole(
+    stack: Controller, viewer: ViewerModel, predictor: FakePredictor, is_hovering: bool, change: dict[str, Any]
 ) -> None:
     if is_hovering:
         Mouse(viewer).move((40, 90))
@@ -233,6 +234,6 @@ def test_in_3d_the_preview_is_emptied_as_a_whole(
     shown: list[str] = []
     stack.preview.events.labels_update.connect(lambda _event: shown.append("part"))
     stack.preview.events.set_data.connect(lambda _event: shown.append("whole"))
-    viewer.dims.ndisplay = 3
+    viewer.dims.update(change)
     assert not pixels(stack.preview).any()
     assert set(shown) == {"whole"}
