@@ -8,10 +8,13 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 NESTS = ("model", "state_dict", "model_state", "model_state_dict", "average")
-"""Under one of these, training programs keep the weights beside their own bookkeeping; the last one is our own."""
+"""Under one of these, training programs keep the weights beside their own bookkeeping; the last one is our own. Where
+none is there, they lie under whatever holds an image encoder."""
 DEEPEST_NEST = 5
 LANDMARKS = ("image_encoder.", "vision_encoder.")
 """With these begin the keys of an image encoder; what stands before them was left by a wrapper around the network."""
+WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod)\.")
+"""What stands before the keys of any part of a network that was spread over several GPUs, or compiled."""
 CONSTANTS = ("pixel_mean", "pixel_std")
 """Normalisation that some exports store; the profile says the same."""
 
@@ -53,8 +56,8 @@ def unwrap(loaded: object) -> dict[str, Tensor]:
         There are no weights in it, or something that is no tensor is among them.
     """
     for _ in range(DEEPEST_NEST):  # a dictionary may lie in itself
-        nest = next((n for n in NESTS if isinstance(loaded, Mapping) and isinstance(loaded.get(n), Mapping)), None)
-        loaded = loaded if nest is None or not isinstance(loaded, Mapping) else loaded[nest]
+        if isinstance(loaded, Mapping) and (nest := _nest(loaded)) is not None:
+            loaded = loaded[nest]
     if not isinstance(loaded, Mapping) or not loaded:
         raise ValueError(f"it holds {type(loaded).__name__} where the weights should be")
     odd = next((key for key, value in loaded.items() if not (isinstance(key, str) and isinstance(value, Tensor))), None)
@@ -63,8 +66,16 @@ def unwrap(loaded: object) -> dict[str, Tensor]:
     return dict(loaded)
 
 
+def _nest(loaded: Mapping[object, object]) -> object | None:
+    """Return the key of the dictionary that the weights lie in; None where there is none."""
+    inner = {key: value for key, value in loaded.items() if isinstance(value, Mapping)}
+    telling = (key for key, value in inner.items() if any(mark in str(name) for name in value for mark in LANDMARKS))
+    return next((key for key in NESTS if key in inner), next(telling, None))
+
+
 def without_foreign_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the same weights under the published keys, whatever wrapper or library saved them."""
+    state = {WRAPPERS.sub("", key): value for key, value in state.items()}
     prefix = _wrapper(state)
     state = {key.removeprefix(prefix): value for key, value in state.items()}
     if any(key.startswith("vision_encoder.") for key in state):

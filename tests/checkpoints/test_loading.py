@@ -59,9 +59,14 @@ def test_architecture_is_recognised_by_keys_and_shapes(name: str, tmp_path: Path
         lambda state: {"model_state": {f"sam.{key}": value for key, value in state.items()}, "decoder_state": {}},
         lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
         lambda state: {f"module.sam.{key}": value for key, value in state.items()},
+        lambda state: {key.replace("encoder.", "encoder._orig_mod.", 1): value for key, value in state.items()},
+        lambda state: {"epoch": 3, "optimizer": {"state": {}}, "net": state},
         lambda state: {**state, "pixel_mean": torch.zeros(3, 1, 1), "pixel_std": torch.ones(3, 1, 1)},
     ],
-    ids=["plain", "model", "state_dict", "model_state and sam.", "model and module.", "module.sam.", "normalisation"],
+    ids=[
+        *("plain", "model", "state_dict", "model_state and sam.", "model and module.", "module.sam.", "compiled parts"),
+        *("any nest", "normalisation"),
+    ],
 )
 def test_wrappers_are_taken_off(state: State, tmp_path: Path, wrap: Callable[[State], object]) -> None:
     assert_same_weights(saved(wrap(state), tmp_path / "wrapped.pt"), state)
