@@ -56,11 +56,12 @@ class AnnotationLayers:
                 layers.remove(layer)
 
     def turn_to(self, labels: Labels | None, layers: LayerList) -> None:
-        """Take other labels, None for new ones; the former stay where they are."""
+        """Take other labels, None for new ones; the former stay where they are, and so does the tool in hand."""
+        former, active = self.labels, layers.selection.active
         self.labels = self._bound_or_new(labels, new_labels)
         if self.labels not in layers:
             layers.insert(layers.index(self.preview.layer), self.labels)
-        layers.selection.active = self.points
+        layers.selection.active = self.points if active is former else active
 
     def follow_image(self) -> None:
         """Move ours to where the image lies now."""

@@ -15,6 +15,7 @@ from napari.layers import Image
 
 import napari_sam
 from napari_sam.bridge.controller import Controller
+from napari_sam.bridge.tools import Tool
 from napari_sam.errors import LabelsError
 from napari_sam.worker import ModelChoice
 
@@ -316,3 +317,12 @@ def test_two_annotations_may_write_into_the_same_labels(
     one.undo()
     other.undo()
     assert ids(one) == {1}
+
+
+def test_other_labels_leave_the_tool_in_hand(annotator: Controller, viewer: ViewerModel) -> None:
+    annotator.tools.take(Tool.BOX)
+    annotator.set_labels(None)
+    assert annotator.tools.current is Tool.BOX
+    viewer.layers.selection.active = annotator.labels
+    annotator.set_labels(None)
+    assert viewer.layers.selection.active is annotator.points
