@@ -100,6 +100,8 @@ class LayerCanvas:
         try:
             with self._kept_from_view():
                 self.layer.data_setitem(at, largest if (new == largest).all() else new)
+        except IndexError:  # written, but not in the slice shown: none is, from new units to the next move of a slider
+            self.layer.refresh()
         finally:  # whatever those do who listen to the layer
             self._note(key, former, self.layer.data[at])
             self._largest = max(self._largest, largest)

@@ -237,3 +237,17 @@ def test_where_napari_takes_no_parts_the_preview_is_emptied_as_a_whole(
     viewer.dims.update(change)
     assert not pixels(stack.preview).any()
     assert set(shown) == {"whole"}
+
+
+def test_new_units_of_a_stack_keep_nobody_from_committing(stack: Controller, viewer: ViewerModel) -> None:
+    stack.image_layer.units = "um"
+    click(stack, 2, 20, 30)
+    stack.commit()
+    assert stack.objects[1].slices == ((2,),)
+    committed = stack.labels.data.copy()
+    stack.undo()
+    assert not stack.labels.data.any()
+    stack.redo()
+    assert (stack.labels.data == committed).all()
+    stack.labels.undo()  # napari's own
+    assert not len(stack.objects)
