@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .answers import Candidates, result_of, weigh
+from .appearance import in_its_colours
 from .masks import Mask
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from .geometry import Frame
@@ -33,14 +36,22 @@ LEAST_REACH = 2.5
 """That reach at least, and where there is no opposite click, in low-resolution cells."""
 
 
-def blend(answers: list[Candidates], prompts: Prompts) -> MaskResult:
+def blend(
+    answers: list[Candidates], prompts: Prompts, looks: Mapping[Frame, NDArray[np.float32]] | None = None
+) -> MaskResult:
     """Return of each candidate the average of the regions that see the same, the decoder's order kept.
 
-    Scores are those of the best region; see `answers.choose`.
+    `looks` says of regions how their cells look, which corrects masks; clicks have the last word. Scores are those of
+    the best region; see `answers.choose`.
     """
+
+    def finished(mask: Mask) -> Mask:
+        look = (looks or {}).get(mask.frame)
+        return heeding(mask if look is None else in_its_colours(mask, look), prompts)
+
     if len(answers) == 1:
         masks, scores = zip(*answers[0], strict=True)
-        return result_of([heeding(mask, prompts) for mask in masks], scores)
+        return result_of([finished(mask) for mask in masks], scores)
     weighed = weigh(answers, prompts)
     blended = []
     for winner in weighed.winners:
@@ -48,7 +59,7 @@ def blend(answers: list[Candidates], prompts: Prompts) -> MaskResult:
         if weighed.count > 1:
             voices = voices * (weighed.overlap[winner] >= SAME)
             voices[winner] = 1.0
-        blended.append(heeding(_average(weighed.masks, voices, weighed.masks[winner].frame), prompts))
+        blended.append(finished(_average(weighed.masks, voices, weighed.masks[winner].frame)))
     return result_of(blended, [weighed.scores[winner] for winner in weighed.winners])
 
 

@@ -6,16 +6,23 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .geometry import Box, Frame
     from .image_input import PictureRule
 
 
 @dataclass(frozen=True, eq=False)
 class RegionEmbedding:
-    """The encoder's features of one region; `features` is the network's own tensor (1, C, h, w)."""
+    """The encoder's features of one region; `features` is the network's own tensor (1, C, h, w).
+
+    `look` is how its low-resolution cells look (4, h, w), see `appearance.look_of`; None where that is not asked.
+    """
 
     frame: Frame
     features: Any = field(repr=False)
+    look: NDArray[np.float32] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -89,7 +89,7 @@ class Mask:
 
     def centrality(self, point: NDArray[np.floating]) -> float:
         """Return how deep in the mask an image point (2,) lies: 1 where the mask is thickest, 0 outside."""
-        depth = distance_transform_edt(np.pad(self._cells, 1))[1:-1, 1:-1]
+        depth = distance_transform_edt(np.pad(self.cells, 1))[1:-1, 1:-1]
         deepest = float(depth.max())
         if not deepest or not self.frame.holds(point[None]):
             return 0.0
@@ -97,12 +97,12 @@ class Mask:
 
     def is_cut_off(self) -> bool:
         """Whether the mask runs into a border of its region that is not a border of the image."""
-        inside = self._cells
+        inside = self.cells
         edges = inside[0], inside[:, 0], inside[-1], inside[:, -1]
         return any(cut and edge.any() for cut, edge in zip(self.frame.inner_borders(), edges, strict=True))
 
     @property
-    def _cells(self) -> NDArray[np.bool_]:
+    def cells(self) -> NDArray[np.bool_]:
         """The low-resolution cells (h, w) that are inside, without the padding."""
         height, width = (-(-side // LOW_RESOLUTION_STRIDE) for side in self.frame.resized)
         return np.asarray(self.logits[:height, :width] > 0)

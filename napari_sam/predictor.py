@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from .answers import choose, within_box
+from .appearance import look_of
 from .blending import blend
 from .checkpoints import load_sam
 from .embedding import ImageEmbedding, RegionEmbedding
@@ -301,8 +302,10 @@ class Predictor:
                 part = batch[start : start + at_once]
                 for query, answer in zip(part, self._answers(part), strict=True):
                     answers[query.owner].append(answer)
-        settle = blend if self.profile.crop_sides else choose
-        return [settle(answer, one) for answer, one in zip(answers, objects, strict=True)]
+        if not self.profile.crop_sides:
+            return [choose(answer, one) for answer, one in zip(answers, objects, strict=True)]
+        looks = {region.frame: region.look for region in embedding.regions if region.look is not None}
+        return [blend(answer, one, looks) for answer, one in zip(answers, objects, strict=True)]
 
     def cells(self, region: RegionEmbedding) -> NDArray[np.float32]:
         """Return what the encoder made of each cell of a region's input: features (C, h, w), the padding's included."""
@@ -340,7 +343,8 @@ class Predictor:
         features = self._features(inputs, between_blocks, is_lasting=is_lasting)
         if progress is not None:
             progress(1.0)
-        regions = tuple(RegionEmbedding(*pair) for pair in zip(frames, features, strict=True))
+        looks = [look_of(pixels) if self.profile.crop_sides else None for pixels in inputs]
+        regions = tuple(RegionEmbedding(*parts) for parts in zip(frames, features, looks, strict=True))
         return ImageEmbedding(rule, regions, self.fingerprint)
 
     def _features(
