@@ -78,5 +78,5 @@ def _log_likelihood(values: NDArray[np.float64], chances: NDArray[np.floating]) 
     weights = weights / weights.sum()
     apart = values - weights @ values
     covariance = (apart * weights[:, None]).T @ apart + LEAST_VARIANCE * np.eye(values.shape[1])
-    distances = np.einsum("ni,ij,nj->n", apart, np.linalg.inv(covariance), apart)
+    distances = (apart @ np.linalg.inv(covariance) * apart).sum(axis=1)
     return np.asarray(-0.5 * (distances + np.linalg.slogdet(covariance)[1]))
