@@ -51,6 +51,10 @@ class ReadyMade:
         logits = (RADIUS - np.hypot(*np.meshgrid(rows, cols, indexing="ij"))).astype(np.float32)
         return MaskResult((Mask(logits, frame),), np.ones(1, np.float32))
 
+    def decode_best(self, embedding: ImageEmbedding, prompts: Any) -> Mask:
+        """Return that mask."""
+        return self.decode(embedding, prompts).masks[0]
+
 
 def seconds_per_click(annotator: Any, rng: np.random.Generator, clicks: int) -> list[float]:
     """Click, wait for the mask to be painted, and clear; return how long each click took."""

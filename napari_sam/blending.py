@@ -14,13 +14,15 @@ from .appearance import in_its_colours
 from .masks import Mask
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from .geometry import Frame
     from .masks import MaskResult
     from .prompts import Prompts
+
+    Looks = Mapping[Frame, NDArray[np.float32]]
 
 DOUBT = 0.15
 """Difference in score at which a mask's voice falls to 1/e."""
@@ -36,22 +38,27 @@ LEAST_REACH = 2.5
 """That reach at least, and where there is no opposite click, in low-resolution cells."""
 
 
-def blend(
-    answers: list[Candidates], prompts: Prompts, looks: Mapping[Frame, NDArray[np.float32]] | None = None
-) -> MaskResult:
+def blend(answers: list[Candidates], prompts: Prompts, looks: Looks) -> MaskResult:
     """Return of each candidate the average of the regions that see the same, the decoder's order kept.
 
     `looks` says of regions how their cells look, which corrects masks; clicks have the last word. Scores are those of
     the best region; see `answers.choose`.
     """
+    masks, scores = _averages(answers, prompts)
+    return result_of([_corrected(mask, prompts, looks) for mask in masks], scores)
 
-    def finished(mask: Mask) -> Mask:
-        look = (looks or {}).get(mask.frame)
-        return heeding(mask if look is None else in_its_colours(mask, look), prompts)
 
+def blend_best(answers: list[Candidates], prompts: Prompts, looks: Looks) -> Mask:
+    """Return the mask of the highest score alone, as `blend` makes it: the others are not corrected."""
+    masks, scores = _averages(answers, prompts)
+    return _corrected(masks[result_of(masks, scores).best], prompts, looks)
+
+
+def _averages(answers: list[Candidates], prompts: Prompts) -> tuple[Sequence[Mask], Sequence[float]]:
+    """Return the masks and scores of the candidates, before what their cells look like and clicks correct them."""
     if len(answers) == 1:
         masks, scores = zip(*answers[0], strict=True)
-        return result_of([finished(mask) for mask in masks], scores)
+        return masks, scores
     weighed = weigh(answers, prompts)
     blended = []
     for winner in weighed.winners:
@@ -59,8 +66,13 @@ def blend(
         if weighed.count > 1:
             voices = voices * (weighed.overlap[winner] >= SAME)
             voices[winner] = 1.0
-        blended.append(finished(_average(weighed.masks, voices, weighed.masks[winner].frame)))
-    return result_of(blended, [weighed.scores[winner] for winner in weighed.winners])
+        blended.append(_average(weighed.masks, voices, weighed.masks[winner].frame))
+    return blended, [weighed.scores[winner] for winner in weighed.winners]
+
+
+def _corrected(mask: Mask, prompts: Prompts, looks: Looks) -> Mask:
+    look = looks.get(mask.frame)
+    return heeding(mask if look is None else in_its_colours(mask, look), prompts)
 
 
 def heeding(mask: Mask, prompts: Prompts) -> Mask:

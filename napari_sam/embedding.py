@@ -56,6 +56,11 @@ class ImageEmbedding:
         """The encoded regions, half-open (row0, col0, row1, col1)."""
         return tuple(region.frame.region for region in self.regions)
 
+    @property
+    def looks(self) -> dict[Frame, NDArray[np.float32]]:
+        """How the cells of regions look, where that is known."""
+        return {region.frame: region.look for region in self.regions if region.look is not None}
+
     def merge(self, other: ImageEmbedding) -> ImageEmbedding:
         """Return an embedding with the regions of both; those of `other` win where both have one.
 

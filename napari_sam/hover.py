@@ -30,7 +30,7 @@ SLOW = 1 / 15
 ENOUGH = 5
 """Answers after which it is known how long they take; the first one warms the model up and does not count."""
 REST = 0.15
-"""Seconds after which the mouse is taken to rest."""
+"""Seconds after an answer when the mouse is taken to rest."""
 HERE, CLOSER = "here", "closer"
 
 
@@ -108,8 +108,13 @@ class Hover:
             better = predictor.refine(embedding, pixels, prompts, cancelled=job.is_cancelled)
             return None if better is embedding else _best(predictor, better, prompts)
 
-        self._questions.ask(HERE, Priority.DECODE, work, self._take, self._take)
-        self._questions.ask(CLOSER, Priority.PREFETCH, look_closer, self._show, delay=REST)
+        def take(answer: tuple[Mask, float]) -> None:
+            self._take(answer)
+            if self.is_on:  # answers may have proved slow
+                self._questions.ask(CLOSER, Priority.PREFETCH, look_closer, self._show, delay=REST)
+
+        self._questions.drop(CLOSER)
+        self._questions.ask(HERE, Priority.DECODE, work, take, meanwhile=self._take)
 
     def clear(self) -> None:
         """Show nothing under the cursor any more."""
@@ -152,7 +157,6 @@ class Hover:
 
 def _best(predictor: Predictor, embedding: ImageEmbedding, prompts: Prompts) -> Mask:
     """Return the mask of the highest score."""
-    result = predictor.decode(embedding, prompts)
-    mask = result.masks[result.best]
+    mask = predictor.decode_best(embedding, prompts)
     _ = mask.crop  # its pixels, made here on the worker, so that the main thread only paints them
     return mask

@@ -12,9 +12,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from .answers import choose, within_box
+from .answers import Candidates, choose, within_box
 from .appearance import look_of
-from .blending import blend
+from .blending import blend, blend_best
 from .checkpoints import load_sam
 from .embedding import ImageEmbedding, RegionEmbedding
 from .embedding_cache import key_of
@@ -237,8 +237,7 @@ class Predictor:
         if not boxes or expected_extent(prompts) is not None:
             return self.encode_regions(embedding, image, boxes, progress, cancelled)
         seen = self.encode_regions(embedding, image, boxes, part_of(progress, 0.0, FIRST_LOOK), cancelled)
-        found = self.decode(seen, prompts)
-        closer = self._helpful(seen, replace(prompts, mask=found.masks[found.best]))
+        closer = self._helpful(seen, replace(prompts, mask=self.decode_best(seen, prompts)))
         if progress is not None and not closer:
             progress(1.0)
         return self.encode_regions(seen, image, closer, part_of(progress, FIRST_LOOK, 1.0), cancelled)
@@ -288,13 +287,30 @@ class Predictor:
         self, embedding: ImageEmbedding, prompts: Sequence[Prompts], multimask: bool | None = None
     ) -> list[MaskResult]:
         """Answer several objects' prompts, one result each in their order, batched where they are alike."""
-        self._check_ours(embedding)
         objects = list(prompts)
+        answers = self._asked(embedding, objects, multimask)
+        if not self.profile.crop_sides:
+            return [choose(answer, one) for answer, one in zip(answers, objects, strict=True)]
+        return [blend(answer, one, embedding.looks) for answer, one in zip(answers, objects, strict=True)]
+
+    def decode_best(self, embedding: ImageEmbedding, prompts: Prompts) -> Mask:
+        """Answer one object's prompts with the mask of the highest score alone: less work than `decode`, as it does."""
+        (answer,) = self._asked(embedding, [prompts], None)
+        if not self.profile.crop_sides:
+            result = choose(answer, prompts)
+            return result.masks[result.best]
+        return blend_best(answer, prompts, embedding.looks)
+
+    def _asked(
+        self, embedding: ImageEmbedding, objects: Sequence[Prompts], multimask: bool | None
+    ) -> list[list[Candidates]]:
+        """Return of each object what each of the regions that hold its prompts answers."""
+        self._check_ours(embedding)
         batches: dict[Any, list[Query]] = defaultdict(list)
         for owner, one in enumerate(objects):
             for query in queries_of(embedding, one, owner, multimask):
                 batches[query.kind].append(query)
-        answers: list[list[list[tuple[Mask, float]]]] = [[] for _ in objects]
+        answers: list[list[Candidates]] = [[] for _ in objects]
         for batch in batches.values():
             # A CPU answers as many at once as stay in its cache: 32 prompts of SAM take it longer together than alone.
             at_once = min(PROMPTS_PER_PASS, band_rows(batch[0].region.features.numel(), self.device))
@@ -302,10 +318,7 @@ class Predictor:
                 part = batch[start : start + at_once]
                 for query, answer in zip(part, self._answers(part), strict=True):
                     answers[query.owner].append(answer)
-        if not self.profile.crop_sides:
-            return [choose(answer, one) for answer, one in zip(answers, objects, strict=True)]
-        looks = {region.frame: region.look for region in embedding.regions if region.look is not None}
-        return [blend(answer, one, looks) for answer, one in zip(answers, objects, strict=True)]
+        return answers
 
     def cells(self, region: RegionEmbedding) -> NDArray[np.float32]:
         """Return what the encoder made of each cell of a region's input: features (C, h, w), the padding's included."""
@@ -384,13 +397,13 @@ class Predictor:
 
         return self._placement.run(lambda: in_passes(REGIONS_PER_PASS), lambda: in_passes(1))
 
-    def _answers(self, queries: Sequence[Query]) -> list[list[tuple[Mask, float]]]:
+    def _answers(self, queries: Sequence[Query]) -> list[Candidates]:
         """Ask the decoder for queries of one kind, at once if they fit the memory."""
         return self._placement.run(
             lambda: self._answer(queries), lambda: [answer for one in queries for answer in self._answer([one])]
         )
 
-    def _answer(self, queries: Sequence[Query]) -> list[list[tuple[Mask, float]]]:
+    def _answer(self, queries: Sequence[Query]) -> list[Candidates]:
         """Ask the decoder once for queries of one kind."""
 
         def stacked(values: Sequence[NDArray[Any] | None], dtype: torch.dtype) -> torch.Tensor | None:

@@ -82,6 +82,10 @@ class FakePredictor:
         masks = tuple(Mask.of_pixels(picture, frame) for picture in pictures)
         return MaskResult(masks, np.linspace(0.5, 0.9, len(masks)).astype(np.float32))
 
+    def decode_best(self, embedding: ImageEmbedding, prompts: Prompts) -> Mask:
+        result = self.decode(embedding, prompts)
+        return result.masks[result.best]
+
     def _stop_if(self, cancelled: Any) -> None:
         if cancelled():
             raise Cancelled("cancelled")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_sam import Prompts
-from napari_sam.blending import blend, heeding
+from napari_sam.blending import blend, blend_best, heeding
 from napari_sam.geometry import Frame
 from napari_sam.masks import Mask
 
@@ -25,39 +25,47 @@ def mask_of(frame: Frame, rows: slice, cols: slice, sure: float = 5) -> Mask:
 
 def test_equal_voices_meet_in_the_middle() -> None:
     left, right = mask_of(WHOLE, slice(4, 12), slice(4, 12)), mask_of(WHOLE, slice(4, 12), slice(6, 14))
-    result = blend([[(left, 0.8)], [(right, 0.8)]], CLICKS)
+    result = blend([[(left, 0.8)], [(right, 0.8)]], CLICKS, {})
     assert result.scores == pytest.approx([0.8])
     np.testing.assert_allclose(result.logits[0], (left.logits + right.logits) / 2)
 
 
 def test_who_scores_higher_is_heard_more_and_gives_the_frame() -> None:
     near, far = mask_of(PART, slice(2, 14), slice(2, 14)), mask_of(WHOLE, slice(7, 9), slice(7, 9))
-    result = blend([[(far, 0.5)], [(near, 0.8)]], CLICKS)
+    result = blend([[(far, 0.5)], [(near, 0.8)]], CLICKS, {})
     assert result.masks[0].frame == PART
     assert np.asarray(result.masks[0])[64, 50]
-    result = blend([[(far, 0.8)], [(near, 0.5)]], CLICKS)
+    result = blend([[(far, 0.8)], [(near, 0.5)]], CLICKS, {})
     assert result.masks[0].frame == WHOLE
     assert not np.asarray(result.masks[0])[64, 50]
 
 
 def test_a_region_has_no_voice_in_what_it_does_not_see() -> None:
     near, far = mask_of(PART, slice(0, 16), slice(0, 16), sure=20), mask_of(WHOLE, slice(2, 14), slice(2, 14), sure=3)
-    pixels = np.asarray(blend([[(far, 0.9)], [(near, 0.89)]], CLICKS).masks[0])
+    pixels = np.asarray(blend([[(far, 0.9)], [(near, 0.89)]], CLICKS, {}).masks[0])
     assert pixels[18:110, 18:110].all()
 
 
 def test_candidates_are_averaged_with_their_like_alone() -> None:
     small, large = mask_of(WHOLE, slice(7, 9), slice(7, 9)), mask_of(WHOLE, slice(2, 14), slice(2, 14))
     small_too, large_too = mask_of(PART, slice(6, 10), slice(6, 10)), mask_of(WHOLE, slice(2, 14), slice(2, 13))
-    result = blend([[(small, 0.6), (large, 0.6)], [(small_too, 0.6), (large_too, 0.6)]], CLICK)
+    result = blend([[(small, 0.6), (large, 0.6)], [(small_too, 0.6), (large_too, 0.6)]], CLICK, {})
     areas = [mask.area for mask in result.masks]
     assert areas[0] == pytest.approx(16**2, rel=0.3)
     assert areas[1] == pytest.approx(96 * 92, rel=0.1)
 
 
+def test_the_best_alone_is_the_one_that_scores_highest() -> None:
+    small, large = mask_of(WHOLE, slice(7, 9), slice(7, 9)), mask_of(WHOLE, slice(2, 14), slice(2, 14))
+    answers = [[(small, 0.6), (large, 0.8)], [(small, 0.7), (large, 0.9)]]
+    result = blend(answers, CLICK, {})
+    assert result.best == 1
+    np.testing.assert_array_equal(blend_best(answers, CLICK, {}).logits, result.masks[1].logits)
+
+
 def test_one_region_alone_keeps_scores_and_masks() -> None:
     mask = mask_of(WHOLE, slice(6, 10), slice(6, 10))
-    result = blend([[(mask, 0.7)]], CLICK)
+    result = blend([[(mask, 0.7)]], CLICK, {})
     assert result.masks == (mask,)
     assert result.scores == pytest.approx([0.7])
 
