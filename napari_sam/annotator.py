@@ -71,7 +71,7 @@ class Annotator:
         self.slices = Slices()
         self._noted: Rows = {}
         self._telling = Telling()
-        told = self._on_settled, self._report, self._say, self._on_turned, self._on_refused
+        told = self._on_settled, self._report, self.say, self._on_turned, self._on_refused
         self._questions = Asking(choice, self.mailbox, self.events, *told)
         self._reopening = Reopening(self.slices, self._ledger, self._questions.forget, self._change_rows)
 
@@ -180,14 +180,14 @@ class Annotator:
         self.overlap_question = None
         state = self.slices.shown
         if state is None or not state.objects:
-            return self._say("Nothing to commit: click on an object first.")
+            return self.say("Nothing to commit: click on an object first.")
         unanswered = [(key, record) for key, record in state.objects.items() if not record.is_answered]
         if self._telling.error is None and unanswered:
             for key, record in unanswered:
                 if ENCODE not in self._questions and ("decode", key) not in self._questions:
                     self._questions.decode(state, key, record)
             self.slices.commit_wanted = overlap
-            return self._say("Will commit as soon as the mask is there.")
+            return self.say("Will commit as soon as the mask is there.")
         return self._commit_now(state, overlap)
 
     def commit_only(self, names: Collection[Hashable]) -> None:
@@ -202,7 +202,7 @@ class Annotator:
             self._questions.forget(key)
         self.slices.objects.clear()
         self._change_rows(dict.fromkeys(self.slices.view.rows), is_step=True)
-        self._say("")
+        self.say("")
 
     def undo(self) -> None:
         """Take back the last step: an edit of prompts, a commit, a deletion or a change of classes."""
@@ -225,7 +225,7 @@ class Annotator:
         """
         self._reopening.open(int(object_id))
         self.events.mask_changed.emit()
-        self._say(f"Object {object_id} is open: click to change it, then commit.")
+        self.say(f"Object {object_id} is open: click to change it, then commit.")
 
     def look(
         self,
@@ -249,13 +249,13 @@ class Annotator:
             take(result)
 
         self._questions.look(self.slices.shown, what, work, done)
-        self._say(what)
+        self.say(what)
 
     def propose(self, rows: Rows, answers: Mapping[Hashable, Answer], message: str) -> None:
         """Add objects of our own as one step, with the answers to their prompts by owner, and say so."""
         self.slices.objects.update({owner: PendingObject(one.prompts, one) for owner, one in answers.items()})
         self._change_rows(dict(rows), is_step=True)
-        self._say(message)
+        self.say(message)
 
     def ids_shown(self) -> NDArray[Any] | None:
         """Return the ids of the objects (height, width) in the slice shown, None if none is shown."""
@@ -267,7 +267,7 @@ class Annotator:
         """Stop what is running in the background; the next prompt starts it again, of the model in use."""
         self._questions.stay()
         self._cancel_jobs()
-        self._say("Cancelled. The next prompt goes on.")
+        self.say("Cancelled. The next prompt goes on.")
 
     def close(self) -> None:
         """Cancel everything and let the model go; safe to call again."""
@@ -390,11 +390,11 @@ class Annotator:
             self.overlap_question = question
             self.events.overlap_asked.emit(question)
             met = ", ".join(map(str, question.object_ids))
-            return self._say(f"{question.pixels} pixels belong to earlier objects ({met}): keep or replace them?")
+            return self.say(f"{question.pixels} pixels belong to earlier objects ({met}): keep or replace them?")
         if written := self._ledger.commit(key, wanted, overlap, self.slices.rows):
             self._finish(state, written)
         left = len(named.keys() & state.objects.keys())
-        return self._say(f"{left} object{'s' * (left != 1)} would change no pixel and stay pending." if left else "")
+        return self.say(f"{left} object{'s' * (left != 1)} would change no pixel and stay pending." if left else "")
 
     def _finish(self, state: SliceState, written: dict[Hashable, int]) -> None:
         """Clear the prompts of what was written."""
@@ -421,13 +421,13 @@ class Annotator:
         """Undo or redo a step, and the edits of prompts that belong to it."""
         self.slices.commit_wanted = self.overlap_question = None
         if (step := turn()) is None:
-            return self._say("Nothing to undo." if back else "Nothing to redo.")
+            return self.say("Nothing to undo." if back else "Nothing to redo.")
         if step.opened is not None:
             self._reopening.turn(*step.opened, close=back)
             self.events.mask_changed.emit()
         if step.rows:
             self._change_rows(step.rows_to_put(back=back))
-        return self._say("")
+        return self.say("")
 
     def _on_step(self, kind: str, step: Step, changes: list[Change]) -> None:
         self.overlap_question = None
@@ -446,11 +446,12 @@ class Annotator:
 
     def _on_objects_changed(self, message: str) -> None:
         self.events.objects_changed.emit()
-        self._say(message)
+        self.say(message)
 
     # Words
 
-    def _say(self, message: str) -> None:
+    def say(self, message: str) -> None:
+        """Tell the user something, until something else is done."""
         self._telling.message = message
         self._report()
 

@@ -23,7 +23,7 @@ from .image_source import (
 )
 from .layers import PLACE
 from .looks import show_classes
-from .pointer import Pointer
+from .pointer import Pen, Pointer
 from .prompt_layers import PromptLayers, is_inside
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ NOT_AT_AN_ANGLE = (
     "Objects are outlined in planes of the image, which is turned out of this view: put its axes back in order."
 )
 NOTHING_HERE = "The image has no plane here: go to a slice that shows it."
+NO_DRAG = "Nothing was drawn: drag from one corner to the other."
 FINISHED = ("added", "removed", "changed")
 
 
@@ -97,7 +98,6 @@ class Follower:
     def start(self) -> None:
         """Take the prompts that are there already, follow the layers, and show the slice that the viewer shows."""
         self._annotator.adopt(adopt(self.prompts.read({})))
-        strokes, prepare = self._layers.shapes.mouse_drag_callbacks, self._tools.prepare_stroke
         with ExitStack() as begun:
             for event, answer in self._connections():
                 event.connect(answer)
@@ -106,8 +106,8 @@ class Follower:
                 self._layers.points, self._tools, self._on_point_pressed, self._on_point_released, self._on_hovered
             )
             begun.callback(self._pointer.stop)
-            strokes.insert(0, prepare)
-            begun.callback(strokes.remove, prepare)
+            self._pen = Pen(self._layers.shapes, self._tools, self._on_shape_opened)
+            begun.callback(self._pen.stop)
             self._ending = begun.pop_all()
 
     def stop(self) -> None:
@@ -207,9 +207,25 @@ class Follower:
     def _on_prompt_data(self, event: Any) -> None:
         self._is_editing = str(event.action) not in FINISHED
         if event.source is self._layers.shapes:
-            self.prompts.note_drawing(is_drawing=str(event.action) == "adding")
+            if self._pen.is_dot and str(event.action) == "added":
+                return self._mailbox.post(self._take_dot_back)
+            self.prompts.note_drawing(is_drawing=str(event.action) == "adding", is_dot=self._pen.is_dot)
         if not self._is_editing:
             self._read_prompts(is_step=True)
+        return None
+
+    def _on_shape_opened(self) -> None:
+        self.prompts.note_drawing(is_drawing=False)
+
+    def _take_dot_back(self) -> None:
+        """Remove the shape that a click began and no drag has opened: it never was a prompt."""
+        if self._is_stopped:
+            return
+        with self._ignoring_layers():
+            self._layers.shapes.remove([self._layers.shapes.nshapes - 1])
+        self._pen.is_dot = False
+        self.prompts.note_drawing(is_drawing=False)
+        self._annotator.say(NO_DRAG)
 
     def _on_prompt_features(self) -> None:
         self._read_prompts(is_step=not self._is_editing)  # napari tells of them at every move of a point, too

@@ -1,4 +1,4 @@
-"""The mouse over the points layer, where napari itself tells of nothing: before a click, and from press to release."""
+"""The mouse over the prompt layers, where napari itself tells of nothing: before a click, and from press to release."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from .tools import Tool
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari.layers import Points
+    from napari.layers import Points, Shapes
     from numpy.typing import NDArray
 
     from .tools import Tools
 
 CLICK_RADIUS = 5
-"""Screen pixels that the mouse may move between press and release; beyond them napari pans and places nothing."""
+"""Screen pixels that the mouse may move between press and release; beyond them napari pans and places no point, and
+what is drawn is more than a dot."""
+DRAGGED = ("add_rectangle", "add_ellipse")
+"""Modes of a shapes layer in which a drag opens a shape from one corner to the other."""
 
 
 class Pointer:
@@ -83,3 +86,36 @@ class Pointer:
                 self._on_pressed(layer.world_to_data(event.position))
             yield
         self._end(is_placed=True)
+
+
+class Pen:
+    """Follows the mouse over an annotation's shapes layer until `stop`.
+
+    Parameters
+    ----------
+    shapes, tools
+        The layer, and what is drawn there.
+    on_opened
+        Told that a drag has gone far enough to mean the shape that napari began at the press.
+    """
+
+    def __init__(self, shapes: Shapes, tools: Tools, on_opened: Callable[[], None]) -> None:
+        self._shapes, self._tools, self._on_opened = shapes, tools, on_opened
+        self.is_dot = False
+        """Whether the shape that was begun last is what a click leaves, which nobody can have meant."""
+        shapes.mouse_drag_callbacks.insert(0, self._on_drag)
+
+    def stop(self) -> None:
+        """Leave the layer alone."""
+        self._shapes.mouse_drag_callbacks.remove(self._on_drag)
+
+    def _on_drag(self, layer: Shapes, event: Any) -> Iterator[None]:
+        self._tools.prepare_stroke(layer, event)
+        self.is_dot = str(layer.mode) in DRAGGED
+        start = np.array(event.pos)
+        yield
+        while event.type == "mouse_move":
+            if self.is_dot and np.linalg.norm(start - event.pos) >= CLICK_RADIUS:
+                self.is_dot = False
+                self._on_opened()
+            yield

@@ -86,9 +86,9 @@ class PromptLayers:
         self.points, self.shapes, self.image = points, shapes, image
         self._is_drawing = False
 
-    def note_drawing(self, *, is_drawing: bool) -> None:
-        """Note that a shape was begun, or finished: until then an outline is no prompt."""
-        self._is_drawing = is_drawing and str(self.shapes.mode) in UNFINISHED
+    def note_drawing(self, *, is_drawing: bool, is_dot: bool = False) -> None:
+        """Note that a shape was begun, or finished: until then an outline is no prompt, nor what is a dot yet."""
+        self._is_drawing = is_drawing and (is_dot or str(self.shapes.mode) in UNFINISHED)
 
     @property
     def is_whole(self) -> bool:

@@ -137,6 +137,29 @@ def test_a_box_is_answered_while_it_is_drawn_and_is_one_step(
     assert steps(annotator) == 1
 
 
+@pytest.mark.parametrize("mode", ["add_rectangle", "add_ellipse"])
+def test_a_click_with_the_box_tool_leaves_nothing_and_says_why(
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor, mode: str
+) -> None:
+    annotator.tools.take(Tool.BOX)
+    mouse.drag((10, 10), (20, 20))
+    annotator.wait(PATIENCE)
+    annotator.shapes.mode = mode
+    asked = len(predictor.asked)
+    mouse.press((30, 30))
+    mouse.move((30.2, 30.2))
+    annotator.wait(PATIENCE)
+    mouse.release((30.2, 30.2))
+    annotator.wait(PATIENCE)
+    assert len(annotator.shapes.data) == len(annotator.shapes.features) == 1
+    assert "drag" in annotator.status.message
+    assert len(predictor.asked) == asked
+    annotator.shapes.add_rectangles([[40, 40], [50, 50]])  # a script's box, though no mouse has opened it
+    mouse.drag((60, 60), (60.2, 60.2), (70, 70), (60.2, 60.2))
+    assert len(annotator.shapes.data) == 3
+    assert steps(annotator) == 3
+
+
 @pytest.mark.parametrize("mode", ["direct", "select"])
 def test_a_dragged_box_takes_its_mask_along_and_is_one_step(
     annotator: Controller, mouse: Mouse, predictor: FakePredictor, mode: str
