@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 class RegionEmbedding:
     """The encoder's features of one region; `features` is the network's own tensor (1, C, h, w).
 
-    `look` is how its low-resolution cells look (4, h, w), see `appearance.look_of`; None where that is not asked.
+    `look` is how its low-resolution cells look (4, h, w), see `appearance.look_of`; None where that is not asked. What
+    `is_turned` was encoded with rows and columns exchanged: who looks from another side errs elsewhere.
     """
 
     frame: Frame
     features: Any = field(repr=False)
     look: NDArray[np.float32] | None = field(default=None, repr=False)
+    is_turned: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,7 +39,7 @@ from .queries import checked_box, queries_of
 from .regions import expected_extent, helpful_regions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -235,12 +235,12 @@ class Predictor:
         checked_box(prompts, embedding.shape)
         boxes = self._helpful(embedding, prompts)
         if not boxes or expected_extent(prompts) is not None:
-            return self.encode_regions(embedding, image, boxes, progress, cancelled)
-        seen = self.encode_regions(embedding, image, boxes, part_of(progress, 0.0, FIRST_LOOK), cancelled)
+            return self.encode_regions(embedding, image, boxes, progress, cancelled, boxes[::2])
+        seen = self.encode_regions(embedding, image, boxes, part_of(progress, 0.0, FIRST_LOOK), cancelled, boxes[::2])
         closer = self._helpful(seen, replace(prompts, mask=self.decode_best(seen, prompts)))
         if progress is not None and not closer:
             progress(1.0)
-        return self.encode_regions(seen, image, closer, part_of(progress, FIRST_LOOK, 1.0), cancelled)
+        return self.encode_regions(seen, image, closer, part_of(progress, FIRST_LOOK, 1.0), cancelled, closer[::2])
 
     def _helpful(self, embedding: ImageEmbedding, prompts: Prompts) -> Sequence[Box]:
         sides = self.profile.crop_sides
@@ -253,8 +253,11 @@ class Predictor:
         regions: Sequence[Sequence[int]],
         progress: Callable[[float], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
+        turned: Collection[Box] = (),
     ) -> ImageEmbedding:
         """Return `embedding` with those of `regions` that it lacks, each as `encode` makes it.
+
+        Of those, what is in `turned` is shown to the encoder with rows and columns exchanged.
 
         Raises
         ------
@@ -268,7 +271,7 @@ class Predictor:
         missing = [box for box in dict.fromkeys(boxes) if box not in embedding.boxes]
         if not missing:
             return embedding
-        return embedding.merge(self._encode(array, embedding.rule, missing, progress, cancelled))
+        return embedding.merge(self._encode(array, embedding.rule, missing, progress, cancelled, turned))
 
     def decode(self, embedding: ImageEmbedding, prompts: Prompts, multimask: bool | None = None) -> MaskResult:
         """Answer one object's prompts.
@@ -322,7 +325,8 @@ class Predictor:
 
     def cells(self, region: RegionEmbedding) -> NDArray[np.float32]:
         """Return what the encoder made of each cell of a region's input: features (C, h, w), the padding's included."""
-        return np.asarray(self._sam.cells(region.features)[0].float().cpu().numpy(), np.float32)
+        cells = np.asarray(self._sam.cells(region.features)[0].float().cpu().numpy(), np.float32)
+        return cells.swapaxes(1, 2) if region.is_turned else cells
 
     def _encode(
         self,
@@ -331,6 +335,7 @@ class Predictor:
         boxes: Sequence[Box],
         progress: Callable[[float], None] | None,
         cancelled: Callable[[], bool] | None,
+        turned: Collection[Box] = (),
     ) -> ImageEmbedding:
         reported = -1.0
 
@@ -353,11 +358,16 @@ class Predictor:
         # A network of many scales encodes a crop in no time, and others for every object: on disk they would drive out
         # what took long.
         is_lasting = not self.profile.crop_sides or whole(rule.shape) in boxes
-        features = self._features(inputs, between_blocks, is_lasting=is_lasting)
+        is_turned = [box in turned for box in boxes]
+        ways = [
+            np.ascontiguousarray(pixels.swapaxes(1, 2)) if turn else pixels
+            for pixels, turn in zip(inputs, is_turned, strict=True)
+        ]
+        features = self._features(ways, between_blocks, is_lasting=is_lasting)
         if progress is not None:
             progress(1.0)
         looks = [look_of(pixels) if self.profile.crop_sides else None for pixels in inputs]
-        regions = tuple(RegionEmbedding(*parts) for parts in zip(frames, features, looks, strict=True))
+        regions = tuple(RegionEmbedding(*parts) for parts in zip(frames, features, looks, is_turned, strict=True))
         return ImageEmbedding(rule, regions, self.fingerprint)
 
     def _features(
@@ -428,9 +438,9 @@ class Predictor:
         answers = []
         for query, own_logits, own_scores in zip(queries, all_logits, all_scores, strict=True):
             frame = query.region.frame
-            kept = own_logits
+            kept = own_logits.swapaxes(1, 2) if query.region.is_turned else own_logits
             if self.profile.masks_within_boxes:
-                kept = within_box(own_logits, frame, query.prompts, self.profile.roundness)
+                kept = within_box(kept, frame, query.prompts, self.profile.roundness)
             answers.append([(Mask(one, frame), float(score)) for one, score in zip(kept, own_scores, strict=True)])
         return answers
 

@@ -24,7 +24,7 @@ class Query:
     """The prompts of the object `owner` put to one region, as its decoder takes them.
 
     `points` (n, 2), `labels` (n,) and `boxes` (0 or 2, 2: the corners) are (x, y) in the encoder's input, `mask` are
-    logits (1, h, w).
+    logits (1, h, w); where the region is turned, so are they.
     """
 
     owner: int
@@ -71,13 +71,17 @@ def _query(prompts: Prompts, region: RegionEmbedding, box: NDArray[np.float64], 
     seen = frame.holds(prompts.points)
     mask = prompts.mask
     logits = None if mask is None else mask.logits_in(frame) if isinstance(mask, Mask) else logits_of(mask, frame)
+    points, corners = frame.to_input(prompts.points[seen]), frame.to_input(box.reshape(-1, 2))
+    if region.is_turned:
+        points, corners = points[:, ::-1], corners[:, ::-1]
+        logits = None if logits is None else logits.T
     return Query(
         owner=owner,
         prompts=prompts,
         region=region,
-        points=frame.to_input(prompts.points[seen]),
+        points=points,
         labels=prompts.labels[seen],
-        boxes=frame.to_input(box.reshape(-1, 2)),
+        boxes=corners,
         mask=None if logits is None else logits[None],
         multimask=multimask,
     )

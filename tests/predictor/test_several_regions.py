@@ -126,9 +126,39 @@ def test_refined_regions_are_what_encode_makes_of_them(toy_predictor: Predictor)
     whole = toy_predictor.encode(image, channels=(4, 0), limits=[(-5, 5), (-3, 9)])
     refined = toy_predictor.refine(whole, image, Prompts(boxes=BOX))
     assert len(refined.boxes) == 3
-    again = toy_predictor.encode(image, channels=(4, 0), limits=[(-5, 5), (-3, 9)], region=refined.boxes[1])
-    assert torch.allclose(refined.regions[1].features, again.regions[0].features, atol=1e-5)
+    region = next(one for one in refined.regions[1:] if not one.is_turned)
+    again = toy_predictor.encode(image, channels=(4, 0), limits=[(-5, 5), (-3, 9)], region=region.frame.region)
+    assert torch.allclose(region.features, again.regions[0].features, atol=1e-5)
     assert set(refined.merge(again).boxes) == set(refined.boxes)
+
+
+def test_every_other_crop_is_seen_from_another_side(toy_predictor: Predictor) -> None:
+    image = picture(*SHAPE)
+    refined = toy_predictor.refine(toy_predictor.encode(image), image, Prompts(points=[INSIDE]))
+    turned = [region.is_turned for region in refined.regions]
+    assert not turned[0]  # the whole image
+    assert abs(sum(turned) - (len(turned) - 1) / 2) <= 1
+
+
+@pytest.mark.parametrize("kind", ["points", "boxes", "masks"])
+def test_a_turned_region_answers_as_the_turned_image_does(toy_predictor: Predictor, kind: str) -> None:
+    image, box = picture(*SHAPE), (10, 30, 74, 78)  # not square: the padding is turned, too; of the encoder's size
+    nothing = replace(toy_predictor.encode(image), regions=())
+    turned = toy_predictor.encode_regions(nothing, image, [box], turned=[box])
+    mirror = toy_predictor.encode(np.ascontiguousarray(image.swapaxes(0, 1)), region=(30, 10, 78, 74))
+    assert torch.allclose(turned.regions[0].features, mirror.regions[0].features, atol=1e-5)
+    square = np.zeros(image.shape[:2], bool)
+    square[20:50, 40:60] = True
+    asked, asked_across = {
+        "points": (Prompts(points=[(30, 50), (60, 70)], labels=[1, 0]), Prompts([(50, 30), (70, 60)], [1, 0])),
+        "boxes": (Prompts(boxes=[(20, 40, 55, 70)]), Prompts(boxes=[(40, 20, 70, 55)])),
+        "masks": (Prompts([(30, 50)], [1], mask=square), Prompts([(50, 30)], [1], mask=square.T)),
+    }[kind]
+    ours, theirs = toy_predictor.decode(turned, asked), toy_predictor.decode(mirror, asked_across)
+    np.testing.assert_allclose(ours.logits, theirs.logits.swapaxes(1, 2), atol=1e-4)
+    np.testing.assert_array_equal(np.asarray(ours.masks[0]), np.asarray(theirs.masks[0]).T)
+    cells = toy_predictor.cells(turned.regions[0])
+    np.testing.assert_allclose(cells, toy_predictor.cells(mirror.regions[0]).swapaxes(1, 2), atol=1e-5)
 
 
 def test_refining_can_be_cancelled(toy_predictor: Predictor) -> None:
