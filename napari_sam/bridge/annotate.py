@@ -11,7 +11,7 @@ from ..errors import ImageError, NapariSamError
 from ..journal import Unreadable, journal_folder, read_journal
 from ..worker import ModelChoice
 from .controller import Controller
-from .image_source import unwrapped
+from .image_source import images_of, unwrapped
 from .label_canvas import check_labels
 from .prompt_layers import check_bindable
 from .registry import find_controller, registry
@@ -119,7 +119,7 @@ def _check_bound(bound: dict[str, Any], image: Image) -> None:
 
 def _chosen_image(viewer: ViewerModel, image: Any) -> Image:
     if image is None:
-        images = [layer for layer in viewer.layers if isinstance(layer, Image)]
+        images = images_of(viewer)
         active = viewer.layers.selection.active
         image = active if active in images else images[-1] if images else None
     if image is None:

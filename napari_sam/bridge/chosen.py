@@ -5,16 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image
 from psygnal import Signal
 
 from ..worker import Mailbox, ModelChoice
 from .annotate import annotate
+from .image_source import images_of, is_image
 from .registry import find_controller, open_controllers, registry
 from .remembered import recall
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Image
 
     from .controller import Controller
 
@@ -55,7 +56,7 @@ class ChosenImage:
     @property
     def images(self) -> list[Image]:
         """The images that can be chosen, in the order of the layers."""
-        return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+        return images_of(self.viewer)
 
     def listen(self) -> None:
         """Follow the viewer, and choose an image if there is one."""
@@ -127,7 +128,7 @@ class ChosenImage:
 
     def _on_layer_inserted(self, event: Any) -> None:
         # napari selects a new layer after it has told of it: what is selected here would not stay so.
-        if self._annotator is None and isinstance(event.value, Image):
+        if self._annotator is None and is_image(event.value):
             self.mailbox.post(partial(self._choose_if_none, event.value))
 
     def _choose_if_none(self, image: Image) -> None:

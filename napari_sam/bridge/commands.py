@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from napari import Viewer  # noqa: TC002  napari hands its viewer to whoever asks for this type, at run time
 from napari.utils.notifications import show_warning
 
+from . import remembered
 from .annotate import annotate
 from .keys import choose_next, warning_only
 from .registry import open_controllers
@@ -105,7 +106,7 @@ def toggle_polarity(viewer: Viewer) -> None:
 
 def toggle_hover(viewer: Viewer) -> None:
     """Turn the preview under the cursor on or off."""
-    _with_annotation(viewer, lambda controller: controller.hover.toggle())
+    _with_annotation(viewer, remembered.toggle_hover)
 
 
 def reopen_object(viewer: Viewer) -> None:

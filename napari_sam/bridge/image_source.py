@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
+from napari.layers import Image
 
 from ..image_input import SharedLimits
 from ..journal_format import Identified
@@ -12,13 +13,27 @@ from ..pending import ImageSource
 from ..planes import SliceKey
 
 if TYPE_CHECKING:
-    from napari.components import Dims
-    from napari.layers import Image, Layer
+    from napari.components import Dims, ViewerModel
+    from napari.layers import Layer
     from numpy.typing import NDArray
 
 
 TURNED = 1e-5
 """Pixels by which a pixel on the screen may lead out of a plane: less than rounding over any image."""
+
+
+OURS = "napari-sam-live"
+"""Key in the metadata of a picture that we show of an image, which nobody annotates."""
+
+
+def images_of(viewer: ViewerModel) -> list[Image]:
+    """Return the images of a viewer that may be annotated, in the order of its layers."""
+    return [layer for layer in viewer.layers if is_image(layer)]
+
+
+def is_image(layer: Layer) -> TypeGuard[Image]:
+    """Whether a layer is an image that was opened, and not a picture that we show of one."""
+    return isinstance(layer, Image) and OURS not in layer.metadata
 
 
 class LazyPlane:

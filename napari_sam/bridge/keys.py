@@ -15,6 +15,7 @@ from napari.utils.key_bindings import coerce_keybinding
 from napari.utils.notifications import show_warning
 
 from ..errors import NapariSamError
+from .remembered import toggle_hover
 from .settings import remembered
 from .tools import Tool
 
@@ -50,7 +51,7 @@ ACTIONS = {
     ),
     "reopen_object": Action("Re-open the object under the cursor", "O", lambda one: one.reopen_under_cursor()),
     "next_candidate": Action("Choose the next candidate", "C", lambda one: choose_next(one)),
-    "toggle_hover": Action("Preview under the cursor on or off", "H", lambda one: one.hover.toggle()),
+    "toggle_hover": Action("Preview under the cursor on or off", "H", lambda one: toggle_hover(one)),
     "undo": Action("Undo", "Control-Z", lambda one: one.undo()),
     "redo": Action("Redo", "Control-Shift-Z", lambda one: one.redo()),
 }

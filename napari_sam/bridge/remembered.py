@@ -32,6 +32,12 @@ def recall(controller: Controller) -> None:
     controller.overlap = Overlap(str(remembered(SECTION, "overlap", Overlap.KEEP.value)))
 
 
+def toggle_hover(controller: Controller) -> None:
+    """Turn the preview under the cursor on or off, for annotations that begin later, too."""
+    controller.hover.toggle()
+    remember_ways(controller)
+
+
 def remember_ways(controller: Controller) -> None:
     """Let annotations that begin later go on as this one is."""
     remember(SECTION, "hover", next(word for word, wanted in HOVER.items() if wanted is controller.hover.wanted))

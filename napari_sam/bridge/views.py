@@ -12,7 +12,7 @@ from ..encoder_view import PlacedPicture, embedding_picture, encoder_picture
 from ..errors import ImageError, LabelsError, PromptError
 from ..likeness import Proposal, find_similar
 from ..pending import Answer
-from .image_source import placed_like
+from .image_source import OURS, placed_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,9 +132,9 @@ class Views:
             raise ImageError("no plane of the image is shown: turn off the 3D view")
         layer = Image(**layer_data(self._image, key, picture), name=f"{self._image.name} {what}", rgb=True)
         layers, active = self._viewer.layers, self._viewer.layers.selection.active
-        for earlier in [each for each in layers if each.metadata.get("napari-sam-live") == (what, id(self._image))]:
+        for earlier in [each for each in layers if each.metadata.get(OURS) == (what, id(self._image))]:
             layers.remove(earlier)
-        layer.metadata["napari-sam-live"] = what, id(self._image)
+        layer.metadata[OURS] = what, id(self._image)
         layers.insert(layers.index(self._image) + 1, layer)
         layers.selection.active = active
 

@@ -60,6 +60,16 @@ def test_model_hover_and_overlap_are_as_they_were_left(settings: Any, choose: Ca
     assert second.overlap is Overlap.REPLACE
 
 
+def test_the_key_of_the_preview_is_remembered_as_its_box_is(settings: Any, choose: Callable[[], ChosenImage]) -> None:
+    annotator = choose().annotator
+    assert annotator.hover.is_on
+    handler = KeymapHandler()
+    handler.keymap_providers = [annotator.points]
+    handler.press_key("H")
+    assert settings.annotation.hover == "off"
+    assert choose().annotator.hover.wanted is False
+
+
 def test_scripts_begin_with_what_they_say(
     settings: Any, viewer: ViewerModel, image: Image, predictor: FakePredictor
 ) -> None:

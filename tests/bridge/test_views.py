@@ -15,11 +15,13 @@ from safetensors.torch import save_file
 import napari_sam
 from napari_sam import likeness
 from napari_sam.bridge import commands, keys
+from napari_sam.bridge.chosen import ChosenImage
 from napari_sam.bridge.controller import Controller
 from napari_sam.errors import ImageError, LabelsError, PromptError
 from napari_sam.models.recognition import layout
 from napari_sam.models.specs import PlainViTSpec
 from napari_sam.pending import Phase, Status
+from napari_sam.worker import ModelChoice
 
 SHAPE = (120, 200)
 CENTRES = [(30, 40), (35, 130), (90, 60), (85, 160)]
@@ -203,6 +205,16 @@ def test_pictures_take_the_place_of_earlier_ones(viewer: ViewerModel) -> None:
         annotator.views.show_encoder_input()
         annotator.wait(PATIENCE)
     assert len(viewer.layers) == count + 2
+
+
+def test_pictures_of_an_image_are_no_images_to_annotate(viewer: ViewerModel) -> None:
+    annotator = annotated(viewer)
+    annotator.views.show_encoder_input()
+    annotator.wait(PATIENCE)
+    image, picture = viewer.layers[:2]
+    assert ChosenImage(viewer, ModelChoice(device="cpu")).images == [image]
+    viewer.layers.selection.active = picture
+    assert napari_sam.annotate(viewer, device="cpu") is annotator
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2)])
