@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.ndimage import label
 
 from .geometry import LOW_RESOLUTION_STRIDE
 
@@ -45,7 +46,8 @@ def look_of(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
 def in_its_colours(mask: Mask, look: NDArray[np.float32]) -> Mask:
     """Return a mask that leans to the cells that look like it, away from those that look like its surroundings.
 
-    `look` is `look_of` its region. An empty mask stays as it is.
+    Borders move, but where there was neither, no speck and no hole begins. `look` is `look_of` its region. An empty
+    mask stays as it is.
     """
     near = _cells_near(mask)
     if not near.any():
@@ -55,7 +57,20 @@ def in_its_colours(mask: Mask, look: NDArray[np.float32]) -> Mask:
     likelier = _log_likelihood(values, inside) - _log_likelihood(values, 1 - inside)
     logits = mask.logits.copy()
     logits[near] += np.clip(likelier, -SWAY, SWAY).astype(np.float32)
+    for is_inside in (np.less_equal, np.greater):
+        before, after = is_inside(mask.logits, 0), is_inside(logits, 0)
+        stray = after & ~_touching(after, before)
+        logits[stray] = mask.logits[stray]
     return replace(mask, logits=logits)
+
+
+def _touching(cells: NDArray[np.bool_], others: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return those of `cells` (h, w) whose connected part has any of `others` in it."""
+    parts, count = label(cells)
+    kept = np.zeros(count + 1, bool)
+    kept[parts[others]] = True
+    kept[0] = False
+    return np.asarray(kept[parts])
 
 
 def _cells_near(mask: Mask) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import label
 from toys import make_predictor
 
 from napari_sam import Prompts
@@ -72,6 +73,14 @@ def test_what_looks_alike_farther_off_is_left_alone(frame: Frame) -> None:
     picture = disk(30, 60) | disk(30, 200)
     near = Mask(np.roll(soft_mask(30, frame).logits, -17, axis=1), frame)
     assert iou(in_its_colours(near, look_of(pixels_of(picture * 2.0))), disk(30, 60)) > 0.8
+
+
+def test_noise_makes_neither_specks_nor_holes(frame: Frame) -> None:
+    grain = np.random.default_rng(0).normal(0, 1, (SIZE // 4, SIZE // 4)).repeat(4, 0).repeat(4, 1)
+    corrected = in_its_colours(soft_mask(48, frame), look_of(pixels_of(disk(48) * 1.5 + grain)))
+    assert (corrected.cells != soft_mask(48, frame).cells).sum() > 20
+    for cells in (corrected.cells, ~corrected.cells):
+        assert label(cells)[1] == 1
 
 
 def test_an_empty_mask_and_the_padding_stay(frame: Frame) -> None:
