@@ -41,7 +41,7 @@ from napari_sam.models.placement import prepare_for_inference
 from napari_sam.predictor import Predictor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 FOLDER = Path(__file__).parent
 CPU = torch.device("cpu")
@@ -222,9 +222,9 @@ def masks() -> Iterator[Row]:
         yield Row(f"an object of {OBJECT} px on {size} x {size}: times as fast as published", ratio, note=note)
 
 
-def cache() -> Iterator[Row]:
+def cache(names: Sequence[str] = ("vit_t", "default")) -> Iterator[Row]:
     """Yield what finding an embedding costs beside computing it."""
-    for name in ("vit_t", "default"):
+    for name in names:
         with tempfile.TemporaryDirectory() as folder:
             store = DiskStore(Path(folder), 1 << 30)
             size = SPECS[name].image_size
@@ -310,7 +310,7 @@ def _embedding(predictor: Predictor, image: Any) -> Any:
     """Return an embedding of the right shape, random, without running the encoder."""
     size = predictor._sam.spec.embedding_size
     features = torch.randn(1, predictor._sam.spec.embedding_channels, size, size, device=predictor.device)
-    predictor._features = lambda inputs, _between: [features] * len(inputs)  # type: ignore[method-assign]
+    predictor._features = lambda inputs, _between, **_: [features] * len(inputs)  # type: ignore[method-assign]
     return predictor.encode(image)
 
 

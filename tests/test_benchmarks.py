@@ -122,6 +122,16 @@ def test_encoders_are_measured(table: Any, monkeypatch: pytest.MonkeyPatch) -> N
     assert [row.figure > 0 for row in rows] == [True, True]
 
 
+def test_the_cache_is_measured_in_memory_and_on_disk(table: Any) -> None:
+    rows = list(table.cache(["toy_tiny_vit"]))
+    assert [row.figure > 0 for row in rows] == [True, True]
+
+
+def test_decoding_needs_no_encoder(table: Any) -> None:
+    embedding = table._embedding(table.predictor_of("toy_tiny_vit"), np.zeros((32, 32), np.uint8))
+    assert len(embedding.regions) == 1
+
+
 def test_peak_memory_is_that_of_a_process_of_its_own(table: Any) -> None:
     said = subprocess.run(
         [sys.executable, table.__file__, "--peak", "toy_vit"], capture_output=True, check=True, text=True

@@ -14,7 +14,7 @@ from toys import BOX, CROP_SIDES, INSIDE, LEFT, RIGHT, SHAPE, assert_same, make_
 from napari_sam import MaskResult, Predictor, PromptError, Prompts
 from napari_sam.masks import CERTAIN
 from napari_sam.models import layers
-from napari_sam.predictor import PROMPTS_PER_PASS
+from napari_sam.predictor.decoding import PROMPTS_PER_PASS
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_what_a_region_alone_decides_is_computed_once(monkeypatch: pytest.Monkey
     np.testing.assert_array_equal(predictor.decode(embedding, click).logits, first.logits)
     del embedding, refined
     gc.collect()
-    assert not predictor._sides  # nothing holds what nobody uses
+    assert not predictor._decoding._sides  # nothing holds what nobody uses
 
 
 def test_a_cpu_answers_as_many_prompts_at_once_as_stay_in_its_cache(

@@ -52,7 +52,7 @@ def test_auto_is_what_was_measured_for_large_models_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, is_large: bool, quickest: torch.dtype
 ) -> None:
     torch.save(toy_state(), tmp_path / "small.pth")
-    monkeypatch.setattr("napari_sam.predictor.quickest_on_cpu", lambda: quickest)
+    monkeypatch.setattr("napari_sam.predictor.loading.quickest_on_cpu", lambda: quickest)
     monkeypatch.setattr(placement, "LARGE", 10 if is_large else 10**9)
     predictor = napari_sam.load_predictor(tmp_path / "small.pth", device="cpu")
     assert predictor.dtype == (quickest if is_large else torch.float32)

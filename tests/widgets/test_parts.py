@@ -201,14 +201,14 @@ def test_layer_picker_follows_names_and_keeps_its_choice(qtbot: QtBot) -> None:
 
 
 def test_model_picker_offers_what_can_be_loaded(qtbot: QtBot) -> None:
-    from napari_sam import predictor
+    from napari_sam.predictor import loading
 
     picker = ModelPicker()
     qtbot.addWidget(picker)
     assert texts(picker.findChildren(QComboBox)[0]) == [DEFAULT, *REGISTRY, FILE]
     assert set(model_picker.ABOUT) <= {DEFAULT, *REGISTRY}
-    assert predictor.DEVICES == model_picker.DEVICES
-    assert {"auto", *predictor.PRECISIONS} == set(model_picker.PRECISIONS)
+    assert loading.DEVICES == model_picker.DEVICES
+    assert {"auto", *loading.PRECISIONS} == set(model_picker.PRECISIONS)
 
 
 def test_model_picker_tells_every_change_once(qtbot: QtBot) -> None:

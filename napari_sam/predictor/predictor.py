@@ -1,26 +1,23 @@
-"""The headless API: an image in, masks out, numpy on both sides."""
+"""`Predictor`: a loaded model, which encodes images and answers prompts."""
 
 from __future__ import annotations
 
 import warnings
 import zlib
-from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
-from .answers import Candidates, choose, within_box
-from .appearance import look_of
-from .blending import blend, blend_best
-from .checkpoints import load_sam
-from .embedding import ImageEmbedding, RegionEmbedding
-from .embedding_cache import key_of
-from .errors import Cancelled, DeviceError
-from .geometry import Frame, whole
-from .image_input import (
+from ..answers import choose
+from ..appearance import look_of
+from ..blending import blend, blend_best
+from ..embedding import ImageEmbedding, RegionEmbedding
+from ..embedding_cache import key_of
+from ..errors import Cancelled
+from ..geometry import Frame, whole
+from ..image_input import (
     PictureRule,
     as_array,
     check_fits,
@@ -29,111 +26,26 @@ from .image_input import (
     read_picture,
     resolve_rule,
 )
-from .masks import Mask, MaskResult
-from .models.layers import band_rows
-from .models.mask_decoder import ImageSide, joined_sides
-from .models.placement import Placement, is_large, quickest_on_cpu
-from .models.sam import Sam
-from .progress import part_of
-from .queries import checked_box, queries_of
-from .regions import expected_extent, helpful_regions
+from ..models.placement import Placement
+from ..progress import part_of
+from ..queries import checked_box
+from ..regions import expected_extent, helpful_regions
+from .decoding import Decoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from .checkpoints import LoadedCheckpoint
-    from .embedding_cache import EmbeddingCache
-    from .geometry import Box, Profile
-    from .prompts import Prompts
-    from .queries import Query
+    from ..checkpoints import LoadedCheckpoint
+    from ..embedding_cache import EmbeddingCache
+    from ..geometry import Box
+    from ..masks import Mask, MaskResult
+    from ..prompts import Prompts
 
-DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-PROMPTS_PER_PASS = 32
 REGIONS_PER_PASS = 8
-KEPT_SIDES = 16
-"""Regions whose side of the decoder is kept: 16 MB each for SAM."""
 FIRST_LOOK = 0.75
 """Share of the work of refining a click that is done before what it shows is looked at more closely."""
-
-
-def load_predictor(
-    name_or_path: str | Path = "default",
-    device: str = "auto",
-    precision: str = "auto",
-    progress: Callable[[float], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
-    profile: str | Path | Profile | None = None,
-    cache: EmbeddingCache | None = None,
-    notify: Callable[[str], None] | None = None,
-) -> Predictor:
-    """Load a checkpoint, downloading it first where it is a published one that is not on this machine yet.
-
-    Parameters
-    ----------
-    name_or_path
-        A name that `napari-sam models` lists ("default", "mobile_sam", "sam_vit_b", ...), or a checkpoint, a file or
-        a folder.
-    device
-        "auto" (CUDA, else Apple MPS, else the CPU), "cpu", "cuda" or "mps".
-    precision
-        "auto", "float32", "bfloat16" or "float16": in which numbers the image encoder computes. "auto" is float16 on
-        CUDA; on a CPU bfloat16 for large encoders where it is measured to be quicker, and float32 otherwise.
-    progress
-        Called with the share of a download that is done, 0 to 1.
-    cancelled
-        Asked during a download; True ends it with `Cancelled`.
-    profile
-        The preprocessing that the weights were trained with: "sam", "medsam", "micro_sam", "vit", a TOML file or a
-        `Profile`. None takes that of a known checkpoint, and Segment Anything's otherwise.
-    cache
-        Where `encode` and `refine` look before they compute, and what they keep their results in; None always computes.
-    notify
-        Called with a sentence for the user where something is done otherwise than asked; None warns.
-
-    Raises
-    ------
-    CheckpointError
-        The name or profile is unknown, or the file cannot be downloaded, read or recognised.
-    DeviceError
-        This machine does not have the device, or the device not the precision.
-    """
-    chosen = resolve_device(device)
-    dtype = resolve_precision(precision, chosen)
-    checkpoint = load_sam(name_or_path, progress, cancelled, profile, notify)
-    if precision == "auto" and chosen.type == "cpu" and is_large(checkpoint.sam):
-        dtype = quickest_on_cpu()
-    return Predictor(checkpoint, chosen, dtype, cache, notify or _warn)
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=2)
-
-
-def resolve_device(device: str) -> torch.device:
-    """Return the torch device that `device` means on this machine."""
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        device = next(name for name in ("cuda", "mps", "cpu") if available[name])
-    if device not in available:
-        raise DeviceError(f"unknown device {device!r}: choose one of {', '.join(DEVICES)}")
-    if not available[device]:
-        raise DeviceError(f"this machine has no usable {device!r} device: choose 'auto' or 'cpu'")
-    return torch.device(device)
-
-
-def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
-    """Return the dtype to compute in; "auto" is float16 on CUDA, whose masks are float32's but for some pixels."""
-    if precision == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    if precision not in PRECISIONS:
-        raise DeviceError(f"unknown precision {precision!r}: choose 'auto', {', '.join(map(repr, PRECISIONS))}")
-    if precision == "float16" and device.type == "cpu":
-        raise DeviceError("float16 is not for the CPU: choose 'float32' or 'bfloat16'")
-    return PRECISIONS[precision]
 
 
 class Predictor:
@@ -148,7 +60,7 @@ class Predictor:
         device: torch.device,
         dtype: torch.dtype,
         cache: EmbeddingCache | None = None,
-        notify: Callable[[str], None] = _warn,
+        notify: Callable[[str], None] | None = None,
     ) -> None:
         self.name = checkpoint.name
         self.profile = checkpoint.profile
@@ -156,10 +68,10 @@ class Predictor:
         self.dtype = dtype
         # The same weights fed otherwise make other embeddings.
         self.fingerprint = f"{checkpoint.fingerprint}-{dtype}-{zlib.crc32(repr(self.profile).encode()):08x}"
-        self._cache, self._notify = cache, notify
-        self._sides: WeakKeyDictionary[RegionEmbedding, ImageSide] = WeakKeyDictionary()
+        self._cache, self._notify = cache, notify or _warn
         self._sam = checkpoint.sam
-        self._placement = Placement(checkpoint.sam, device, dtype, notify)
+        self._placement = Placement(checkpoint.sam, device, dtype, self._notify)
+        self._decoding = Decoding(checkpoint.sam, self._placement, checkpoint.profile)
 
     @property
     def device(self) -> torch.device:
@@ -290,38 +202,21 @@ class Predictor:
         self, embedding: ImageEmbedding, prompts: Sequence[Prompts], multimask: bool | None = None
     ) -> list[MaskResult]:
         """Answer several objects' prompts, one result each in their order, batched where they are alike."""
+        self._check_ours(embedding)
         objects = list(prompts)
-        answers = self._asked(embedding, objects, multimask)
+        answers = self._decoding.ask(embedding, objects, multimask)
         if not self.profile.crop_sides:
             return [choose(answer, one) for answer, one in zip(answers, objects, strict=True)]
         return [blend(answer, one, embedding.looks) for answer, one in zip(answers, objects, strict=True)]
 
     def decode_best(self, embedding: ImageEmbedding, prompts: Prompts) -> Mask:
         """Answer one object's prompts with the mask of the highest score alone: less work than `decode`, as it does."""
-        (answer,) = self._asked(embedding, [prompts], None)
+        self._check_ours(embedding)
+        (answer,) = self._decoding.ask(embedding, [prompts], None)
         if not self.profile.crop_sides:
             result = choose(answer, prompts)
             return result.masks[result.best]
         return blend_best(answer, prompts, embedding.looks)
-
-    def _asked(
-        self, embedding: ImageEmbedding, objects: Sequence[Prompts], multimask: bool | None
-    ) -> list[list[Candidates]]:
-        """Return of each object what each of the regions that hold its prompts answers."""
-        self._check_ours(embedding)
-        batches: dict[Any, list[Query]] = defaultdict(list)
-        for owner, one in enumerate(objects):
-            for query in queries_of(embedding, one, owner, multimask):
-                batches[query.kind].append(query)
-        answers: list[list[Candidates]] = [[] for _ in objects]
-        for batch in batches.values():
-            # A CPU answers as many at once as stay in its cache: 32 prompts of SAM take it longer together than alone.
-            at_once = min(PROMPTS_PER_PASS, band_rows(batch[0].region.features.numel(), self.device))
-            for start in range(0, len(batch), at_once):
-                part = batch[start : start + at_once]
-                for query, answer in zip(part, self._answers(part), strict=True):
-                    answers[query.owner].append(answer)
-        return answers
 
     def cells(self, region: RegionEmbedding) -> NDArray[np.float32]:
         """Return what the encoder made of each cell of a region's input: features (C, h, w), the padding's included."""
@@ -371,7 +266,7 @@ class Predictor:
         return ImageEmbedding(rule, regions, self.fingerprint)
 
     def _features(
-        self, inputs: list[NDArray[np.float32]], between_blocks: Callable[[float], None], *, is_lasting: bool
+        self, inputs: list[NDArray[np.float32]], between_blocks: Callable[[float], None], *, is_lasting: bool = True
     ) -> list[torch.Tensor]:
         """Return the features (1, C, h, w) of each of the encoder's inputs, from the cache where it has them."""
         if self._cache is None:
@@ -407,61 +302,13 @@ class Predictor:
 
         return self._placement.run(lambda: in_passes(REGIONS_PER_PASS), lambda: in_passes(1))
 
-    def _answers(self, queries: Sequence[Query]) -> list[Candidates]:
-        """Ask the decoder for queries of one kind, at once if they fit the memory."""
-        return self._placement.run(
-            lambda: self._answer(queries), lambda: [answer for one in queries for answer in self._answer([one])]
-        )
-
-    def _answer(self, queries: Sequence[Query]) -> list[Candidates]:
-        """Ask the decoder once for queries of one kind."""
-
-        def stacked(values: Sequence[NDArray[Any] | None], dtype: torch.dtype) -> torch.Tensor | None:
-            if values[0] is None or not len(values[0]):
-                return None
-            return torch.from_numpy(np.stack(values)).to(self.device, dtype)  # type: ignore[arg-type]
-
-        regions = [query.region for query in queries]
-        # What is asked of one region alone goes without a copy for each prompt.
-        asked = regions[:1] if all(region is regions[0] for region in regions) else regions
-        boxes = stacked([query.boxes for query in queries], torch.float32)
-        logits, scores = self._sam.decode(
-            self._seen(asked, with_mask=queries[0].mask is not None),
-            points=stacked([query.points for query in queries], torch.float32),
-            labels=stacked([query.labels for query in queries], torch.int64),
-            boxes=None if boxes is None else boxes.reshape(len(queries), 4),
-            masks=stacked([query.mask for query in queries], torch.float32),
-            multimask=queries[0].multimask,
-        )
-        offset = self.profile.logit_offsets[queries[0].multimask]
-        all_logits, all_scores = (logits.float() - offset).cpu().numpy(), scores.float().cpu().numpy()
-        answers = []
-        for query, own_logits, own_scores in zip(queries, all_logits, all_scores, strict=True):
-            frame = query.region.frame
-            kept = own_logits.swapaxes(1, 2) if query.region.is_turned else own_logits
-            if self.profile.masks_within_boxes:
-                kept = within_box(kept, frame, query.prompts, self.profile.roundness)
-            answers.append([(Mask(one, frame), float(score)) for one, score in zip(kept, own_scores, strict=True)])
-        return answers
-
-    def _seen(self, regions: Sequence[RegionEmbedding], *, with_mask: bool) -> Any:
-        """Return what to give the decoder of `regions`: what it makes of them alone where it can, else the features."""
-        if with_mask or not isinstance(self._sam, Sam):
-            return torch.cat([region.features.to(self.device) for region in regions])
-        sides = []
-        for region in regions:
-            side = self._sides.pop(region, None)
-            if side is None or side.tokens.device.type != self.device.type:  # the model has moved meanwhile
-                side = self._sam.image_side(region.features.to(self.device))
-            self._sides[region] = side  # behind all others: the first one is the one not used longest
-            sides.append(side)
-        while len(self._sides) > KEPT_SIDES:
-            self._sides.pop(next(iter(self._sides)), None)
-        return joined_sides(sides)
-
     def _check_ours(self, embedding: ImageEmbedding) -> None:
         if embedding.model != self.fingerprint:
             raise ValueError("this embedding was made by other weights or in another precision: encode the image again")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def _array_of(features: torch.Tensor, dtype: torch.dtype) -> NDArray[Any]:
