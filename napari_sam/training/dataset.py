@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,6 +224,10 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Return it on another device."""
         return Batch(*(value.to(device, non_blocking=True) for value in vars(self).values()))
+
+    def of(self, rows: Tensor) -> Batch:
+        """Return a batch of some of the objects, by their indices (n,)."""
+        return replace(self, masks=self.masks[rows], owner=self.owner[rows], outside=self.outside[rows])
 
 
 def collate(samples: list[Sample]) -> Batch:

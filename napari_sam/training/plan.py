@@ -97,6 +97,11 @@ class TrainingPlan:
             if getattr(self, name) < 0:
                 raise TrainingError(f"{name} = {getattr(self, name)} should not be below 0")
 
+    @property
+    def comes_near(self) -> bool:
+        """Whether the network will be shown crops round what is known of an object, as the default model is."""
+        return self.spec == "default"
+
     def rises(self) -> int:
         """Return the number of steps over which the learning rate rises at the start of a phase."""
         return 50 if self.steps is None else max(1, self.steps // 20)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_sam.training.interaction import Clicks, first_clicks, jittered_boxes, next_clicks
+from napari_sam.training.interaction import Clicks, bounding_boxes, first_clicks, jittered_boxes, next_clicks
 from napari_sam.training.losses import candidates_loss, mask_losses, whole_iou
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ IOU = 5.0  # weight of the predicted IoU
 FORGET, BINARY, RESAMPLED = 0.1, 0.1, 0.15  # shares of the rounds in which no mask, a bare yes or no, or one
 # blurred as if it came from a larger crop is fed back
 COARSER = 0.4
+NEAR = 0.4  # least side of an object over that of a crop round it
 SURE = 10.0  # logit of a mask that is known, as the predictor makes it from a bool array
 
 
@@ -44,6 +45,10 @@ class Prompted:
         points, labels = clicks
         self.points = points if self.points is None else torch.cat([self.points, points], dim=1)
         self.labels = labels if self.labels is None else torch.cat([self.labels, labels], dim=1)
+
+    def of(self, rows: Tensor) -> Prompted:
+        """Return the prompts of some of the objects, by their indices (n,)."""
+        return Prompted(*(None if value is None else value[rows] for value in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -84,16 +89,21 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
 
 @dataclass(frozen=True)
 class Course:
-    """How a step's prompts go: how many rounds, and whether the first is a box."""
+    """How a step's prompts go: how many rounds, whether the first is a box, and what objects then look like.
+
+    Where the predictor cuts crops round what is known of an object, it `comes_near`: boxes and corrections are then
+    about large objects alone. A first click, which tells no size, is about all.
+    """
 
     rounds: int
     box: bool
+    comes_near: bool = False
 
 
-def random_course(rng: np.random.Generator, young: bool) -> Course:
+def random_course(rng: np.random.Generator, young: bool, comes_near: bool = False) -> Course:
     """Choose one; a `young` network, whose masks cannot be corrected yet, gets two rounds at most."""
     rounds = int(rng.choice([n for n, _ in ROUNDS], p=[p for _, p in ROUNDS]))
-    return Course(min(rounds, 2) if young else rounds, bool(rng.random() < BOXES))
+    return Course(min(rounds, 2) if young else rounds, bool(rng.random() < BOXES), comes_near)
 
 
 def train_rounds(
@@ -112,10 +122,15 @@ def train_rounds(
     -------
     Mean losses and IoU of the first and the last round, for the log.
     """
+    if course.box and course.comes_near:
+        batch = batch.of(_shown_near(batch.masks))
     known = batch.inside[batch.owner, 0, ::2, ::2]
     prompted = _begin(generator, batch.masks, course.box)
     seen: dict[str, Tensor] = {}
     for number in range(course.rounds):
+        if number == 1 and not course.box and course.comes_near:
+            near = _shown_near(batch.masks)
+            batch, prompted, known = batch.of(near), prompted.of(near), known[near]
         ambiguous = number == 0 and not course.box
         with mixed_precision(features.device):
             answer = ask(sam, features[batch.owner], prompted, batch.masks.shape[-1], ambiguous)
@@ -129,6 +144,14 @@ def train_rounds(
             prompted.add(next_clicks(generator, batch.masks, (masks > 0) & known))
             prompted.fed = _fed_back(generator, answer.low.detach()[rows, chosen][:, None])
     return seen
+
+
+def _shown_near(masks: Tensor) -> Tensor:
+    """Return the indices of those of P masks (P, H, W) that are about as large as such crops show them, or all."""
+    boxes = bounding_boxes(masks)
+    sides = (boxes[:, 2:] + 1 - boxes[:, :2]).amax(dim=1)
+    near = sides >= NEAR * masks.shape[-1]
+    return torch.nonzero(near if near.any() else torch.ones_like(near))[:, 0]
 
 
 def _begin(generator: torch.Generator, truth: Tensor, box: bool) -> Prompted:
