@@ -5,11 +5,12 @@ For a network that knows many scales: crops that differ a little err apart, and 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .answers import Candidates, result_of, weigh
+from .answers import Candidates, result_of, weigh, within_box
 from .appearance import in_its_colours
 from .masks import Mask
 
@@ -38,23 +39,25 @@ LEAST_REACH = 2.5
 """That reach at least, and where there is no opposite click, in low-resolution cells."""
 
 
-def blend(answers: list[Candidates], prompts: Prompts, looks: Looks) -> MaskResult:
+def blend(answers: list[Candidates], prompts: Prompts, looks: Looks, *, within_boxes: bool = False) -> MaskResult:
     """Return of each candidate the average of the regions that see the same, the decoder's order kept.
 
     `looks` says of regions how their cells look, which corrects masks; clicks have the last word. Scores are those of
-    the best region; see `answers.choose`.
+    the best region; see `answers.choose`. `within_boxes` keeps averages to the prompts' box, as `answers.within_box`.
     """
-    masks, scores = _averages(answers, prompts)
+    masks, scores = _averages(answers, prompts, within_boxes=within_boxes)
     return result_of([_corrected(mask, prompts, looks) for mask in masks], scores)
 
 
-def blend_best(answers: list[Candidates], prompts: Prompts, looks: Looks) -> Mask:
+def blend_best(answers: list[Candidates], prompts: Prompts, looks: Looks, *, within_boxes: bool = False) -> Mask:
     """Return the mask of the highest score alone, as `blend` makes it: the others are not corrected."""
-    masks, scores = _averages(answers, prompts)
+    masks, scores = _averages(answers, prompts, within_boxes=within_boxes)
     return _corrected(masks[result_of(masks, scores).best], prompts, looks)
 
 
-def _averages(answers: list[Candidates], prompts: Prompts) -> tuple[Sequence[Mask], Sequence[float]]:
+def _averages(
+    answers: list[Candidates], prompts: Prompts, *, within_boxes: bool
+) -> tuple[Sequence[Mask], Sequence[float]]:
     """Return the masks and scores of the candidates, before what their cells look like and clicks correct them."""
     if len(answers) == 1:
         masks, scores = zip(*answers[0], strict=True)
@@ -66,7 +69,10 @@ def _averages(answers: list[Candidates], prompts: Prompts) -> tuple[Sequence[Mas
         if weighed.count > 1:
             voices = voices * (weighed.overlap[winner] >= SAME)
             voices[winner] = 1.0
-        blended.append(_average(weighed.masks, voices, weighed.masks[winner].frame))
+        average = _average(weighed.masks, voices, weighed.masks[winner].frame)
+        if within_boxes:  # beyond which the coarse cells of a large region reach farther than those of a near one
+            average = replace(average, logits=within_box(average.logits, average.frame, prompts))
+        blended.append(average)
     return blended, [weighed.scores[winner] for winner in weighed.winners]
 
 

@@ -46,6 +46,16 @@ def test_a_region_has_no_voice_in_what_it_does_not_see() -> None:
     assert pixels[18:110, 18:110].all()
 
 
+def test_an_average_keeps_to_the_box_where_it_is_asked_to() -> None:
+    near, far = mask_of(PART, slice(4, 12), slice(4, 12)), mask_of(WHOLE, slice(5, 11), slice(5, 11), sure=8)
+    box = Prompts(boxes=[(48, 48, 79, 79)])  # what near says
+    answers = [[(far, 0.9)], [(near, 0.95)]]
+    assert blend(answers, box, {}).masks[0].bbox[0] < 46
+    kept = blend(answers, box, {}, within_boxes=True).masks[0]
+    np.testing.assert_allclose(kept.bbox, (48, 48, 80, 80), atol=2)  # half a cell
+    assert blend_best(answers, box, {}, within_boxes=True).bbox == kept.bbox
+
+
 def test_candidates_are_averaged_with_their_like_alone() -> None:
     small, large = mask_of(WHOLE, slice(7, 9), slice(7, 9)), mask_of(WHOLE, slice(2, 14), slice(2, 14))
     small_too, large_too = mask_of(PART, slice(6, 10), slice(6, 10)), mask_of(WHOLE, slice(2, 14), slice(2, 13))

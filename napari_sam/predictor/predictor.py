@@ -207,7 +207,8 @@ class Predictor:
         answers = self._decoding.ask(embedding, objects, multimask)
         if not self.profile.crop_sides:
             return [choose(answer, one) for answer, one in zip(answers, objects, strict=True)]
-        return [blend(answer, one, embedding.looks) for answer, one in zip(answers, objects, strict=True)]
+        looks, within = embedding.looks, self.profile.masks_within_boxes
+        return [blend(answer, one, looks, within_boxes=within) for answer, one in zip(answers, objects, strict=True)]
 
     def decode_best(self, embedding: ImageEmbedding, prompts: Prompts) -> Mask:
         """Answer one object's prompts with the mask of the highest score alone: less work than `decode`, as it does."""
@@ -216,7 +217,7 @@ class Predictor:
         if not self.profile.crop_sides:
             result = choose(answer, prompts)
             return result.masks[result.best]
-        return blend_best(answer, prompts, embedding.looks)
+        return blend_best(answer, prompts, embedding.looks, within_boxes=self.profile.masks_within_boxes)
 
     def cells(self, region: RegionEmbedding) -> NDArray[np.float32]:
         """Return what the encoder made of each cell of a region's input: features (C, h, w), the padding's included."""
