@@ -232,19 +232,23 @@ class Controller:
 
         Raises
         ------
+        ImageError
+            No slice is shown, say in 3D.
         LabelsError
             The layer does not have the image's shape and place, or the slice shown has no pixel of the object.
         """
-        picture = picture_of(unwrapped(labels), object_id, self.image_layer, self._follower.key)
-        if self._follower.key is not None:
-            self._follower.prompts.outline(picture, self._follower.key)
+        plane = self._follower.plane()
+        picture = picture_of(unwrapped(labels), object_id, self.image_layer, plane)
+        self._follower.prompts.outline(picture, plane)
 
     def outline_object_under_cursor(self) -> None:
         """Take the labelled object under the cursor as a prompt; of several layers, that on top."""
+        self._follower.plane()
         self.outline_object(*object_under_cursor(self.viewer, self.preview))
 
     def reopen_under_cursor(self) -> None:
         """Re-open the committed object that the cursor points at; `LabelsError` if there is none."""
+        self._follower.plane()
         if not (object_id := self.labels.get_value(self.viewer.cursor.position, world=True)):
             raise LabelsError("there is no committed object under the cursor: point at one, then press the key")
         self.reopen(int(object_id))
@@ -327,7 +331,7 @@ class Controller:
             self.viewer, layers, self._annotator, self.hover, self._prefetch, self.tools, mailbox, identity
         )
         self.views: Views = Views(
-            self.viewer, layers.image, self._annotator, self._follower.prompts, lambda: self._follower.key
+            self.viewer, layers.image, self._annotator, self._follower.prompts, self._follower.plane
         )
         layers.add_to(self.viewer.layers)
         self._follower.start()

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ..planes import SliceKey
 
 
-def picture_of(labels: Labels, object_id: int, image: Image, key: SliceKey | None) -> NDArray[np.bool_]:
-    """Return the pixels (height, width) of an object in the plane `key` of `image`, None being no plane at all.
+def picture_of(labels: Labels, object_id: int, image: Image, key: SliceKey) -> NDArray[np.bool_]:
+    """Return the pixels (height, width) of an object in the plane `key` of `image`.
 
     Raises
     ------
@@ -28,9 +28,7 @@ def picture_of(labels: Labels, object_id: int, image: Image, key: SliceKey | Non
         The layer does not have the image's shape and place, or the plane has no pixel of the object.
     """
     check_alike(labels, image)
-    picture = np.zeros((0, 0), bool)
-    if key is not None:
-        picture = np.asarray(key.plane_of(full_resolution(labels))) == object_id
+    picture: NDArray[np.bool_] = np.asarray(key.plane_of(full_resolution(labels))) == object_id
     if object_id == 0 or not picture.any():
         raise LabelsError(f"layer {labels.name!r} shows no pixel of object {object_id} here: choose one that it shows")
     return picture

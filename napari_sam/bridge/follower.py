@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
+from ..errors import ImageError
 from ..prompt_rows import PromptView, adopt, assign_owners
 from .image_source import (
     full_resolution,
@@ -94,6 +95,12 @@ class Follower:
         self._ndim = layers.image.ndim
         self._pressed: PromptRow | None = None
         self._quiet = self._is_editing = self._is_stopped = False
+
+    def plane(self) -> SliceKey:
+        """Return the plane shown; `ImageError` says what to do where none is."""
+        if self.key is None:
+            raise ImageError(self._why_none)
+        return self.key
 
     def start(self) -> None:
         """Take the prompts that are there already, follow the layers, and show the slice that the viewer shows."""

@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Image
 
 from ..encoder_view import PlacedPicture, embedding_picture, encoder_picture
-from ..errors import ImageError, LabelsError, PromptError
+from ..errors import LabelsError, PromptError
 from ..likeness import Proposal, find_similar
 from ..pending import Answer
 from .image_source import OURS, placed_like
@@ -40,8 +40,8 @@ class Views:
         Where pictures are shown, and the image they belong to.
     annotator, prompts
         The annotation, and its prompt layers, which take proposals.
-    key
-        Tells which plane is shown, None if none is.
+    plane
+        Tells which plane is shown; raises `ImageError` if none is.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class Views:
         image: Image,
         annotator: Annotator,
         prompts: PromptLayers,
-        key: Callable[[], SliceKey | None],
+        plane: Callable[[], SliceKey],
     ) -> None:
         self._viewer, self._image = viewer, image
-        self._annotator, self._prompts, self._key = annotator, prompts, key
+        self._annotator, self._prompts, self._plane = annotator, prompts, plane
         self._committed: int | None = None
         annotator.events.committed.connect(self._on_committed)
 
@@ -72,15 +72,15 @@ class Views:
         LabelsError
             The slice shown has no such object.
         ImageError
-            The slice is not encoded yet.
+            The slice is not encoded yet, or none is shown.
         """
+        key, notes = self._plane(), list[str]()
         ids = self._annotator.ids_shown()
         wanted = object_id or self._annotator.objects.selected or self._committed
         if ids is None or wanted is None or not (ids == wanted).any():
             what = "no object was committed yet" if wanted is None else f"object {wanted} has no pixel in this slice"
             raise LabelsError(f"{what}: outline one and commit it, then look for others like it")
         example, taken = ids == wanted, ids > 0
-        key, notes = self._key(), list[str]()
 
         def look(predictor: Predictor, embedding: ImageEmbedding, pixels: Any, job: Job) -> list[Proposal]:
             how: dict[str, Any] = {"progress": job.progress, "cancelled": job.is_cancelled, "notify": notes.append}
@@ -96,9 +96,9 @@ class Views:
             raise PromptError("no pending object is selected: select its point, in the mode of the points layer for it")
         self._annotator.commit_only(owners)
 
-    def _propose(self, key: SliceKey | None, shape: tuple[int, int], notes: list[str], found: list[Proposal]) -> None:
+    def _propose(self, key: SliceKey, shape: tuple[int, int], notes: list[str], found: list[Proposal]) -> None:
         """Make an object of every proposal, with the mask that was found, and say what is to be known of the search."""
-        if key is None or not found:
+        if not found:
             return self._annotator.propose({}, {}, " ".join(["Nothing else looks like it.", *notes]))
         rows = self._prompts.rows_at(np.array([each.point for each in found]), key, SIMILAR)
         asked = self._prompts.view(rows, key, shape).objects
@@ -115,7 +115,7 @@ class Views:
         self._annotator.look(
             "Looking at the embedding",
             lambda predictor, embedding, *_: embedding_picture(predictor, embedding),
-            partial(self._show, EMBEDDING, self._key()),
+            partial(self._show, EMBEDDING, self._plane()),
         )
 
     def show_encoder_input(self) -> None:
@@ -123,13 +123,11 @@ class Views:
         self._annotator.look(
             "Looking at the encoder's input",
             lambda predictor, embedding, pixels, _: encoder_picture(predictor, embedding, pixels),
-            partial(self._show, INPUT, self._key()),
+            partial(self._show, INPUT, self._plane()),
         )
 
-    def _show(self, what: str, key: SliceKey | None, picture: PlacedPicture) -> None:
+    def _show(self, what: str, key: SliceKey, picture: PlacedPicture) -> None:
         """Put a picture over the image, in the place of an earlier one of its kind."""
-        if key is None:
-            raise ImageError("no plane of the image is shown: turn off the 3D view")
         layer = Image(**layer_data(self._image, key, picture), name=f"{self._image.name} {what}", rgb=True)
         layers, active = self._viewer.layers, self._viewer.layers.selection.active
         for earlier in [each for each in layers if each.metadata.get(OURS) == (what, id(self._image))]:

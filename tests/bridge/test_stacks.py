@@ -15,6 +15,7 @@ from napari.layers import Points
 
 import napari_sam
 from napari_sam.bridge.controller import Controller
+from napari_sam.errors import ImageError
 from napari_sam.pending import Phase
 
 
@@ -217,6 +218,13 @@ def test_what_begins_in_3d_says_what_to_do(viewer: ViewerModel, predictor: FakeP
     for act in (annotator.wait, annotator.undo, annotator.commit, annotator.clear):
         act()
         assert "turn off the 3D view" in annotator.status.message
+    views, labels = annotator.views, annotator.labels
+    for look in (views.find_similar, views.show_embedding, views.show_encoder_input, annotator.reopen_under_cursor):
+        with pytest.raises(ImageError, match="turn off the 3D view"):
+            look()
+    for outline in (annotator.outline_object_under_cursor, lambda: annotator.outline_object(labels, 1)):
+        with pytest.raises(ImageError, match="turn off the 3D view"):
+            outline()
 
 
 @pytest.mark.parametrize("change", [{"ndisplay": 3}, {"order": (0, 2, 1)}, {"order": (1, 0, 2)}], ids=str)
