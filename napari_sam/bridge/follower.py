@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from psygnal import Signal
 
 from ..errors import ImageError
@@ -30,7 +31,6 @@ from .prompt_layers import PromptLayers, is_inside
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy as np
     from napari.components import ViewerModel
     from napari.layers import Image
     from numpy.typing import NDArray
@@ -94,6 +94,7 @@ class Follower:
         self._limits, self._identity = shared_limits(layers.image), identity
         self._ndim = layers.image.ndim
         self._pressed: PromptRow | None = None
+        self._dots: list[NDArray[np.floating]] = []
         self._quiet = self._is_editing = self._is_stopped = False
 
     def plane(self) -> SliceKey:
@@ -119,6 +120,7 @@ class Follower:
 
     def stop(self) -> None:
         """Leave the layers alone."""
+        self._remove_dots()
         self._is_stopped = True
         self._ending.close()
 
@@ -126,15 +128,16 @@ class Follower:
         """Take back the point that is pressed; the release may still place it."""
         self._pointer.let_go()
 
-    def _connections(self) -> list[tuple[Any, Callable[..., None]]]:
+    def _connections(self) -> list[tuple[Any, Callable[..., object]]]:
         """Every signal we listen to, and who answers it."""
         dims, annotator = self._viewer.dims.events, self._annotator.events
-        pairs: list[tuple[Any, Callable[..., None]]] = [
+        pairs: list[tuple[Any, Callable[..., object]]] = [
             (self._layers.image.events.data, self._on_image_replaced),
             (self._viewer.events.mouse_over_canvas, self._on_mouse_over_canvas),
             (annotator.mask_changed, self._on_mask_changed),
             (self._hover.changed, self._on_mask_changed),
             (self._tools.changed, self._hover.clear),
+            (self._tools.changed, self._end_dot),
             (annotator.prompts_changed, self._on_prompts_changed),
             (annotator.objects_changed, self._on_objects_changed),
         ]
@@ -214,24 +217,36 @@ class Follower:
     def _on_prompt_data(self, event: Any) -> None:
         self._is_editing = str(event.action) not in FINISHED
         if event.source is self._layers.shapes:
-            if self._pen.is_dot and str(event.action) == "added":
-                return self._mailbox.post(self._take_dot_back)
-            self.prompts.note_drawing(is_drawing=str(event.action) == "adding", is_dot=self._pen.is_dot)
+            if str(event.action) == "added" and self._end_dot():
+                return
+            self.prompts.note_drawing(is_drawing=str(event.action) == "adding", is_dot=self._pen.dot is not None)
         if not self._is_editing:
             self._read_prompts(is_step=True)
-        return None
 
     def _on_shape_opened(self) -> None:
         self.prompts.note_drawing(is_drawing=False)
 
-    def _take_dot_back(self) -> None:
-        """Remove the shape that a click began and no drag has opened: it never was a prompt."""
-        if self._is_stopped:
+    def _end_dot(self) -> bool:
+        """Have a shape that no drag has opened removed, once napari has done its part; False if there is none."""
+        index, self._pen.dot = self._pen.dot, None
+        shapes = self._layers.shapes
+        if index is None or self._quiet or shapes.nshapes != index + 1:
+            return False
+        self._dots.append(shapes.data[index])
+        self._mailbox.post(self._remove_dots)
+        return True
+
+    def _remove_dots(self) -> None:
+        """Remove what clicks have left of the shapes layer's prompts, unless it is gone already: it never was one."""
+        if not self._dots:
             return
+        shapes = self._layers.shapes
+        places = [at for at, data in enumerate(shapes.data) if any(np.array_equal(data, dot) for dot in self._dots)]
+        self._dots.clear()
         with self._ignoring_layers():
-            self._layers.shapes.remove([self._layers.shapes.nshapes - 1])
-        self._pen.is_dot = False
+            shapes.remove(places)
         self.prompts.note_drawing(is_drawing=False)
+        self._read_prompts(is_step=False)
         self._annotator.say(NO_DRAG)
 
     def _on_prompt_features(self) -> None:

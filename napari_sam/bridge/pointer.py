@@ -101,8 +101,8 @@ class Pen:
 
     def __init__(self, shapes: Shapes, tools: Tools, on_opened: Callable[[], None]) -> None:
         self._shapes, self._tools, self._on_opened = shapes, tools, on_opened
-        self.is_dot = False
-        """Whether the shape that was begun last is what a click leaves, which nobody can have meant."""
+        self.dot: int | None = None
+        """The index of the shape that a press began and no drag has opened: what a click leaves, which nobody meant."""
         shapes.mouse_drag_callbacks.insert(0, self._on_drag)
 
     def stop(self) -> None:
@@ -111,11 +111,11 @@ class Pen:
 
     def _on_drag(self, layer: Shapes, event: Any) -> Iterator[None]:
         self._tools.prepare_stroke(layer, event)
-        self.is_dot = str(layer.mode) in DRAGGED
+        self.dot = layer.nshapes if str(layer.mode) in DRAGGED else None
         start = np.array(event.pos)
         yield
         while event.type == "mouse_move":
-            if self.is_dot and np.linalg.norm(start - event.pos) >= CLICK_RADIUS:
-                self.is_dot = False
+            if self.dot is not None and np.linalg.norm(start - event.pos) >= CLICK_RADIUS:
+                self.dot = None
                 self._on_opened()
             yield

@@ -35,10 +35,14 @@ def recall(controller: Controller) -> None:
 def toggle_hover(controller: Controller) -> None:
     """Turn the preview under the cursor on or off, for annotations that begin later, too."""
     controller.hover.toggle()
-    remember_ways(controller)
+    _remember_hover(controller)
 
 
 def remember_ways(controller: Controller) -> None:
     """Let annotations that begin later go on as this one is."""
-    remember(SECTION, "hover", next(word for word, wanted in HOVER.items() if wanted is controller.hover.wanted))
+    _remember_hover(controller)
     remember(SECTION, "overlap", controller.overlap.value)
+
+
+def _remember_hover(controller: Controller) -> None:
+    remember(SECTION, "hover", next(word for word, wanted in HOVER.items() if wanted is controller.hover.wanted))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -158,6 +159,66 @@ def test_a_click_with_the_box_tool_leaves_nothing_and_says_why(
     mouse.drag((60, 60), (60.2, 60.2), (70, 70), (60.2, 60.2))
     assert len(annotator.shapes.data) == 3
     assert steps(annotator) == 3
+
+
+def boxes(annotator: Controller) -> list[list[float]]:
+    """Return the boxes that the shapes layer holds and the annotation knows, as (row0, col0, row1, col1)."""
+    annotator.wait(PATIENCE)
+    known = [row.data for row in annotator._annotator.slices.rows.values()]
+    assert [data.tolist() for data in known] == [np.asarray(data, float).tolist() for data in annotator.shapes.data]
+    return [[*data.min(0), *data.max(0)] for data in known]
+
+
+BOXES = [[10.0, 10.0, 20.0, 20.0], [30.0, 30.0, 40.0, 40.0]]
+SCRIPTED = [60.0, 60.0, 70.0, 70.0]
+
+
+@pytest.mark.parametrize("when", ["during the press", "at once after the click"])
+@pytest.mark.parametrize(
+    ("act", "expected"),
+    [
+        (lambda annotator: annotator.undo(), BOXES[:1]),
+        (lambda annotator: annotator.clear(), []),
+        (lambda annotator: annotator.commit(), []),
+        (lambda annotator: annotator.tools.take(Tool.POSITIVE), BOXES),
+        (lambda annotator: annotator.tools.take(Tool.LASSO), BOXES),
+        (lambda annotator: annotator.tools.take(Tool.SCRIBBLE), BOXES),
+        (lambda annotator: setattr(annotator.shapes, "mode", "pan_zoom"), BOXES),
+        (lambda annotator: annotator.shapes.remove_selected(), BOXES),
+    ],
+    ids=["undo", "clear", "commit", "points", "lasso", "scribble", "pan", "delete"],
+)
+def test_what_is_done_about_a_click_with_the_box_tool_loses_no_box(
+    annotator: Controller, mouse: Mouse, act: Callable[[Controller], None], expected: list[list[float]], when: str
+) -> None:
+    annotator.tools.take(Tool.BOX)
+    for box in BOXES:
+        mouse.drag((box[0], box[1]), (box[2], box[3]))
+        annotator.wait(PATIENCE)
+    mouse.press((50, 50))
+    if when == "during the press":
+        act(annotator)
+        annotator.wait(PATIENCE)
+        mouse.move((52, 52))
+        mouse.release((52, 52))
+    else:
+        mouse.release((50, 50))
+        act(annotator)
+    assert boxes(annotator) == expected
+    annotator.shapes.add_rectangles([[60, 60], [70, 70]])
+    assert boxes(annotator) == [*expected, SCRIPTED]
+
+
+def test_clicks_with_the_box_tool_take_no_box_of_a_script_along(annotator: Controller, mouse: Mouse) -> None:
+    annotator.tools.take(Tool.BOX)
+    mouse.click((50, 50))
+    mouse.click((52, 52))
+    annotator.shapes.add_rectangles([[60, 60], [70, 70]])
+    assert boxes(annotator) == [SCRIPTED]
+    mouse.click((50, 50))
+    shapes = annotator.shapes
+    annotator.close()
+    assert len(shapes.data) == 0
 
 
 @pytest.mark.parametrize("mode", ["direct", "select"])

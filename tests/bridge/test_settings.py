@@ -62,11 +62,13 @@ def test_model_hover_and_overlap_are_as_they_were_left(settings: Any, choose: Ca
 
 def test_the_key_of_the_preview_is_remembered_as_its_box_is(settings: Any, choose: Callable[[], ChosenImage]) -> None:
     annotator = choose().annotator
+    annotator.overlap = Overlap.REPLACE  # by a script, which remembers nothing
     assert annotator.hover.is_on
     handler = KeymapHandler()
     handler.keymap_providers = [annotator.points]
     handler.press_key("H")
     assert settings.annotation.hover == "off"
+    assert settings.annotation.overlap == "keep"
     assert choose().annotator.hover.wanted is False
 
 
