@@ -133,8 +133,9 @@ def find_similar(
     if in_tiles:
         boxes = _tiles(extent, size, embedding.shape, notify)
         told = part_of(progress, 0.0, TILED)
-        embedding = predictor.encode_regions(embedding, image, boxes, told, cancelled)
-        regions = [one for one in embedding.regions if one.frame.region in boxes]
+        # What is encoded already may have been looked at from another side, and would not compare.
+        tiles = predictor.encode_regions(replace(embedding, regions=()), image, boxes, told, cancelled)
+        regions = list(tiles.regions)
     else:
         regions = [_largest_round(embedding, extent)]
     occupied = pixels if taken is None else pixels | taken

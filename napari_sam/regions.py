@@ -31,18 +31,25 @@ SMALLEST_SIDE = 32
 
 def helpful_regions(
     prompts: Prompts, shape: tuple[int, int], known: Sequence[Box], crop_sides: Sequence[int]
-) -> list[Box]:
+) -> dict[Box, bool]:
     """Return the regions, half-open and inside an image of `shape`, that would help with `prompts` besides the `known`.
 
-    `crop_sides` are the sides in pixels to try round a click whose object's size is not known.
+    Of each it says whether to look at it with rows and columns exchanged, as at every other one, whatever is known: who
+    looks from another side errs elsewhere. `crop_sides` are the sides in pixels to try round a click whose object's
+    size is not known.
     """
     expected = expected_extent(prompts)
     if expected is None:
         wanted = _crops_round_click(prompts.positive, shape, crop_sides)
+        missing = [True] * len(wanted)
     else:
-        missing = [margin for margin in MARGINS if not any(_shows(box, expected, margin) for box in known)]
-        wanted = [_crop(expected, margin, shape) for margin in missing]
-    return [box for box in dict.fromkeys(wanted) if box not in known and not _is_nearly_whole(box, shape)]
+        wanted = [_crop(expected, margin, shape) for margin in MARGINS]
+        missing = [not any(_shows(box, expected, margin) for box in known) for margin in MARGINS]
+    helpful: dict[Box, bool] = {}
+    for place, (box, is_missing) in enumerate(zip(wanted, missing, strict=True)):
+        if is_missing and box not in known and not _is_nearly_whole(box, shape):
+            helpful.setdefault(box, place % 2 == 0)
+    return helpful
 
 
 def tiles_round(centre: NDArray[np.floating], side: int, overlap: int, shape: tuple[int, int]) -> list[Box]:

@@ -13,7 +13,7 @@ SIDES = (72, 176, 420)
 
 
 def helpful(prompts: Prompts, *known: tuple, shape: tuple[int, int] = SHAPE) -> list[tuple]:
-    return helpful_regions(prompts, shape, [(0, 0, *shape), *known], SIDES)  # type: ignore[list-item]
+    return list(helpful_regions(prompts, shape, [(0, 0, *shape), *known], SIDES))  # type: ignore[list-item]
 
 
 def sides(boxes: list[tuple]) -> list[tuple[int, int]]:
@@ -69,6 +69,16 @@ def test_a_region_that_shows_the_box_well_will_do() -> None:
     assert helpful(box, (80, 190, 160, 270), (65, 175, 175, 285)) == []
     assert helpful(box, (80, 210, 160, 290)) == [small, large]  # cuts it
     assert helpful(box, (50, 50, 350, 350)) == [small, large]  # shows it tiny
+
+
+def test_every_other_crop_is_seen_from_another_side_whatever_is_known() -> None:
+    click, box = Prompts(points=[(200, 300)]), Prompts(boxes=[(100, 200, 139, 259)])
+    assert list(helpful_regions(click, SHAPE, [WHOLE], SIDES).values()) == [True, False, True]
+    asked = helpful_regions(box, SHAPE, [WHOLE], SIDES)
+    small, large = asked
+    assert asked == {small: True, large: False}
+    assert helpful_regions(box, SHAPE, [WHOLE, small], SIDES) == {large: False}
+    assert helpful_regions(box, SHAPE, [WHOLE, large], SIDES) == {small: True}
 
 
 def test_an_object_as_large_as_the_image_needs_no_crop() -> None:

@@ -145,18 +145,29 @@ class Predictor:
             As `decode` does.
         """
         checked_box(prompts, embedding.shape)
-        boxes = self._helpful(embedding, prompts)
-        if not boxes or expected_extent(prompts) is not None:
-            return self.encode_regions(embedding, image, boxes, progress, cancelled, boxes[::2])
-        seen = self.encode_regions(embedding, image, boxes, part_of(progress, 0.0, FIRST_LOOK), cancelled, boxes[::2])
+        helpful = self._helpful(embedding, prompts)
+        if not helpful or expected_extent(prompts) is not None:
+            return self._look_at(embedding, image, helpful, progress, cancelled)
+        seen = self._look_at(embedding, image, helpful, part_of(progress, 0.0, FIRST_LOOK), cancelled)
         closer = self._helpful(seen, replace(prompts, mask=self.decode_best(seen, prompts)))
         if progress is not None and not closer:
             progress(1.0)
-        return self.encode_regions(seen, image, closer, part_of(progress, FIRST_LOOK, 1.0), cancelled, closer[::2])
+        return self._look_at(seen, image, closer, part_of(progress, FIRST_LOOK, 1.0), cancelled)
 
-    def _helpful(self, embedding: ImageEmbedding, prompts: Prompts) -> Sequence[Box]:
+    def _helpful(self, embedding: ImageEmbedding, prompts: Prompts) -> dict[Box, bool]:
         sides = self.profile.crop_sides
-        return helpful_regions(prompts, embedding.shape, embedding.boxes, sides) if sides else ()
+        return helpful_regions(prompts, embedding.shape, embedding.boxes, sides) if sides else {}
+
+    def _look_at(
+        self,
+        embedding: ImageEmbedding,
+        image: Any,
+        helpful: dict[Box, bool],
+        progress: Callable[[float], None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> ImageEmbedding:
+        turned = [box for box, is_turned in helpful.items() if is_turned]
+        return self.encode_regions(embedding, image, list(helpful), progress, cancelled, turned)
 
     def encode_regions(
         self,
@@ -167,9 +178,9 @@ class Predictor:
         cancelled: Callable[[], bool] | None = None,
         turned: Collection[Box] = (),
     ) -> ImageEmbedding:
-        """Return `embedding` with those of `regions` that it lacks, each as `encode` makes it.
+        """Return `embedding` with those of `regions` that it lacks, each as `encode` makes it, unless it is `turned`.
 
-        Of those, what is in `turned` is shown to the encoder with rows and columns exchanged.
+        Those are shown to the encoder with rows and columns exchanged.
 
         Raises
         ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from napari_sam.bridge.controller import Controller
 from napari_sam.bridge.mask_layer import HOVER
 from napari_sam.bridge.tools import Tool
 from napari_sam.embedding import ImageEmbedding
+from napari_sam.errors import Cancelled
 from napari_sam.hover import ENOUGH, REST, SLOW
 from napari_sam.masks import MaskResult
 from napari_sam.prompts import Prompts
@@ -121,6 +123,31 @@ def test_while_the_mouse_moves_the_model_does_not_look_closer(
     annotator.wait(PATIENCE)
     time.sleep(2 * REST)
     assert len(asked) == 1  # for the click
+
+
+def test_the_model_looks_closer_after_it_has_answered_and_no_longer_once_the_mouse_moves_on(
+    annotator: Controller, mouse: Mouse, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, stopped = threading.Event(), threading.Event()
+
+    def refine(embedding: ImageEmbedding, _image: Any, _prompts: Prompts, cancelled: Any) -> ImageEmbedding:
+        looking.set()
+        while not cancelled():
+            time.sleep(0.001)
+        stopped.set()
+        raise Cancelled("cancelled")
+
+    monkeypatch.setattr(predictor, "refine", refine)
+    predictor.may_decode.clear()
+    mouse.move((20, 30))
+    time.sleep(2 * REST)
+    assert not looking.is_set()
+    predictor.may_decode.set()
+    until(annotator, lambda: annotator.hover.mask is not None)
+    assert looking.wait(PATIENCE)
+    mouse.move((30, 30))
+    assert stopped.wait(PATIENCE)
+    annotator.close()
 
 
 @pytest.mark.parametrize("how", ["click", "leave", "tool", "box", "reopen", "off", "outside"])

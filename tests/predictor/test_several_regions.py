@@ -112,7 +112,9 @@ def test_what_a_click_shows_is_looked_at_more_closely() -> None:
     click = Prompts(points=[(150, 200)])
     whole = predictor.encode(image)
     refined = predictor.refine(whole, image, click)
-    first = predictor.encode_regions(whole, image, helpful_regions(click, whole.shape, whole.boxes, CROP_SIDES))
+    helpful = helpful_regions(click, whole.shape, whole.boxes, CROP_SIDES)
+    turned = [box for box, is_turned in helpful.items() if is_turned]
+    first = predictor.encode_regions(whole, image, list(helpful), turned=turned)
     found = predictor.decode(first, click)
     shown = replace(click, mask=found.masks[found.best])
     closer = helpful_regions(shown, whole.shape, first.boxes, CROP_SIDES)
@@ -121,7 +123,7 @@ def test_what_a_click_shows_is_looked_at_more_closely() -> None:
     assert len(boxed.boxes) == 3  # a box says it all at once
 
 
-def test_refined_regions_are_what_encode_makes_of_them(toy_predictor: Predictor) -> None:
+def test_refined_regions_that_are_not_turned_are_what_encode_makes_of_them(toy_predictor: Predictor) -> None:
     image = np.random.default_rng(0).normal(size=(*SHAPE, 5)).cumsum(axis=0)
     whole = toy_predictor.encode(image, channels=(4, 0), limits=[(-5, 5), (-3, 9)])
     refined = toy_predictor.refine(whole, image, Prompts(boxes=BOX))
@@ -132,12 +134,19 @@ def test_refined_regions_are_what_encode_makes_of_them(toy_predictor: Predictor)
     assert set(refined.merge(again).boxes) == set(refined.boxes)
 
 
-def test_every_other_crop_is_seen_from_another_side(toy_predictor: Predictor) -> None:
-    image = picture(*SHAPE)
-    refined = toy_predictor.refine(toy_predictor.encode(image), image, Prompts(points=[INSIDE]))
-    turned = [region.is_turned for region in refined.regions]
-    assert not turned[0]  # the whole image
-    assert abs(sum(turned) - (len(turned) - 1) / 2) <= 1
+def test_a_box_keeps_what_several_crops_say_of_it_where_the_profile_says_so() -> None:
+    image, predictor = picture(300, 400), make_predictor(CROP_SIDES)
+    box = Prompts(boxes=[(100, 150, 180, 230)])
+    refined = predictor.refine(predictor.encode(image), image, box)
+    assert len(refined.regions) == 3
+    loose = predictor.decode(refined, box).masks[0]
+    predictor.profile = replace(predictor.profile, masks_within_boxes=True)
+    kept = predictor.decode(refined, box).masks[0]
+    cell = max(kept.frame.shape) / kept.frame.low_size
+    beyond = np.array([100, 150, -181, -231]) - np.array([loose.bbox, kept.bbox]) * (1, 1, -1, -1)
+    assert beyond[0].max() > cell
+    assert beyond[1].max() < cell
+    np.testing.assert_array_equal(predictor.decode_best(refined, box).logits, kept.logits)
 
 
 @pytest.mark.parametrize("kind", ["points", "boxes", "masks"])
