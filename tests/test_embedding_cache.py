@@ -340,7 +340,7 @@ def test_regions_are_kept_each_on_their_own(store: DiskStore, monkeypatch: pytes
     counted = Counted(predictor, monkeypatch)
     image, click = picture(60, 90), Prompts(points=[(30, 40)], labels=[1])
     embedding = predictor.encode(image)
-    predictor.encode(image, region=(18, 28, 42, 52))  # the smaller one of the crops round the click
+    predictor.encode(image, region=(6, 16, 54, 64))  # the larger one of the crops round the click, which is not turned
     refined = predictor.refine(embedding, image, click)
     assert counted.pictures == len(refined.regions) > len(CROP_SIDES)
     assert store.usage()[0] == 1  # the whole image: crops stay in memory
