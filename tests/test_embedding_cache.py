@@ -28,6 +28,7 @@ from napari_sam.embedding_cache import (
     shared_cache,
 )
 from napari_sam.errors import Cancelled
+from napari_sam.regions import helpful_regions
 
 ENTRY = 4 << 10
 """Bytes of the features below."""
@@ -340,7 +341,8 @@ def test_regions_are_kept_each_on_their_own(store: DiskStore, monkeypatch: pytes
     counted = Counted(predictor, monkeypatch)
     image, click = picture(60, 90), Prompts(points=[(30, 40)], labels=[1])
     embedding = predictor.encode(image)
-    predictor.encode(image, region=(6, 16, 54, 64))  # the larger one of the crops round the click, which is not turned
+    crops = helpful_regions(click, embedding.shape, embedding.boxes, CROP_SIDES)
+    predictor.encode(image, region=next(box for box, is_turned in crops.items() if not is_turned))
     refined = predictor.refine(embedding, image, click)
     assert counted.pictures == len(refined.regions) > len(CROP_SIDES)
     assert store.usage()[0] == 1  # the whole image: crops stay in memory
