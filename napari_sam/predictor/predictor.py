@@ -222,7 +222,7 @@ class Predictor:
         return [blend(answer, one, looks, within_boxes=within) for answer, one in zip(answers, objects, strict=True)]
 
     def decode_best(self, embedding: ImageEmbedding, prompts: Prompts) -> Mask:
-        """Answer one object's prompts with the mask of the highest score alone: less work than `decode`, as it does."""
+        """Answer one object's prompts as `decode` does, with the best-scored mask alone, which is less work."""
         self._check_ours(embedding)
         (answer,) = self._decoding.ask(embedding, [prompts], None)
         if not self.profile.crop_sides:
