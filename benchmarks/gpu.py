@@ -112,7 +112,7 @@ def agreement(name: str) -> None:
 def encoding(name: str, rates: dict[torch.dtype, float]) -> None:
     """Time encoders: share of the matrix rate, peak memory, by the tokens that one bias covers."""
     sam = filled(name).to(GPU)
-    spec = SPECS[name]
+    spec, usual = SPECS[name], RelativeAttention.query_chunk
     for dtype in PRECISIONS:
         sam.image_encoder.to(dtype)
         pixels = torch.randn(1, 3, spec.image_size, spec.image_size, device=GPU, dtype=dtype)
@@ -129,7 +129,7 @@ def encoding(name: str, rates: dict[torch.dtype, float]) -> None:
             print(
                 f"{name:8} {dtype!s:15} chunk {chunk:5d} {1e3 * seconds:8.2f} ms {share}  peak {peak / 2**20:6.0f} MB"
             )
-    RelativeAttention.query_chunk = 256
+    RelativeAttention.query_chunk = usual
 
 
 def attention(width: int, heads: int, grid: int, windows: int) -> None:

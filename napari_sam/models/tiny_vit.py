@@ -84,60 +84,88 @@ class ConvNorm(nn.Module):
         return (kernel.float() * scale[:, None, None, None]).to(kernel.dtype), bias.to(kernel.dtype)
 
 
-class Stem(nn.Module):
+def gelu(x: Tensor) -> Tensor:
+    """Return the GELU of (B, C, H, W), channels last: as (B, H, W, C), which a CPU takes three times as quickly."""
+    return F.gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Convolutions(nn.Module):
+    """Convolutions that are computed in bands of rows, as `in_bands` computes what has no neighbours.
+
+    In training they see everything at once: batch norms want to.
+
+    Parameters
+    ----------
+    widest
+        How many numbers there are for each pixel of the input at most.
+    stride
+        Rows of the input that become one. From the middle of these, the convolutions reach less than two times as many.
+    """
+
+    def __init__(self, widest: int, stride: int = 1) -> None:
+        super().__init__()
+        self._widest, self._stride = widest, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, out, H / stride, W / stride)."""
+        height = -(-x.shape[2] // self._stride)
+        rows = band_rows(len(x) * self._stride * x.shape[3] * self._widest, x.device)
+        if self.training or rows >= height:
+            return self.at_once(x)
+        bands = []
+        for top in range(0, height, rows):
+            above = max(0, top - 1)  # an output row more on each side, for the neighbours
+            band = self.at_once(x[:, :, above * self._stride : (top + rows + 1) * self._stride])
+            bands.append(band[:, :, top - above : top - above + rows])
+        return torch.cat(bands, dim=2)
+
+    def at_once(self, x: Tensor) -> Tensor:
+        """Do it to the whole of `x`, or to a band."""
+        raise NotImplementedError
+
+
+class Stem(Convolutions):
     """Two strided convolutions: pixels to features at a quarter of the size."""
 
     def __init__(self, width: int) -> None:
-        super().__init__()
+        super().__init__(widest=width // 8, stride=4)
         self.seq = nn.Sequential(ConvNorm(3, width // 2, 3, 2), nn.GELU(), ConvNorm(width // 2, width, 3, 2))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def at_once(self, x: Tensor) -> Tensor:
         """Map (B, 3, S, S) to (B, C, S / 4, S / 4)."""
-        out: Tensor = self.seq(x)
+        out: Tensor = self.seq[2](gelu(self.seq[0](x)))
         return out
 
 
-class MBConv(nn.Module):
+class MBConv(Convolutions):
     """An inverted bottleneck with a depthwise convolution; the activation follows the residual sum."""
 
     def __init__(self, width: int, ratio: float, stochastic_depth: float = 0.0) -> None:
-        super().__init__()
         hidden = int(width * ratio)
+        super().__init__(widest=hidden)
         self.conv1 = ConvNorm(width, hidden)
         self.conv2 = ConvNorm(hidden, hidden, 3, groups=hidden)
         self.conv3 = ConvNorm(hidden, width, gain=0.0)  # an untrained block passes its input on
         self.skip = StochasticDepth(stochastic_depth)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def at_once(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
-        height = x.shape[2]
-        rows = band_rows(len(x) * x.shape[3] * self.conv2.c.in_channels, x.device)
-        if self.training or rows >= height:  # in training the batch norms want to see everything
-            return self._whole(x)
-        bands = []
-        for top in range(0, height, rows):
-            above, below = max(0, top - 1), min(height, top + rows + 1)  # a row more on each side, for the neighbours
-            band = self._whole(x[:, :, above:below])
-            bands.append(band[:, :, top - above : top - above + rows])
-        return torch.cat(bands, dim=2)
-
-    def _whole(self, x: Tensor) -> Tensor:
-        inner = F.gelu(self.conv2(F.gelu(self.conv1(x))))
-        return F.gelu(x + self.skip(self.conv3(inner)))
+        inner = gelu(self.conv2(gelu(self.conv1(x))))
+        return gelu(x + self.skip(self.conv3(inner)))
 
 
-class PatchMerging(nn.Module):
+class PatchMerging(Convolutions):
     """Between two stages: change the width, and with stride 2 halve the grid."""
 
     def __init__(self, width: int, out: int, stride: int) -> None:
-        super().__init__()
+        super().__init__(widest=out, stride=stride)
         self.conv1 = ConvNorm(width, out)
         self.conv2 = ConvNorm(out, out, 3, stride, groups=out)
         self.conv3 = ConvNorm(out, out)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def at_once(self, x: Tensor) -> Tensor:
         """Map (B, width, H, W) to (B, out, H / stride, W / stride)."""
-        out: Tensor = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+        out: Tensor = self.conv3(gelu(self.conv2(gelu(self.conv1(x)))))
         return out
 
 

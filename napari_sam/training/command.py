@@ -33,6 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--layer-decay", type=float, help=f"rate of a block over the next one's (default: {plan.layer_decay:g})")
     add("--checkpointing", action="store_true", default=None, help="less memory, more time: for large encoders")
     add("--drawn", type=float, help=f"share of made pictures beside your own (default: {plan.drawn:g})")
+    add("--boxes", type=float, help=f"share of steps that begin with a box, not a click (default: {plan.boxes:g})")
     add("--images", type=int, help=f"images in a batch (default: {plan.images})")
     add("--threads", type=int, help="CPU threads (default: as torch chooses)")
     add("--together", type=int, help="processes of one thread each, instead of threads: faster on a busy CPU")

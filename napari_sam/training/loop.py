@@ -150,7 +150,7 @@ class _Run:
             leaf = features.detach().requires_grad_()
             pace = self._pace(progress)
             shared = np.random.default_rng([self.plan.seed, index, 1])  # the same for the whole team
-            course = random_course(shared, pace.best_share < YOUNG, self.plan.comes_near)
+            course = random_course(shared, pace.best_share < YOUNG, self.plan.boxes, self.plan.comes_near)
             generator = torch.Generator(self.device).manual_seed(self._seed_of(index))
             self._note(train_rounds(self.networks.sam, leaf, batch, pace, course, generator))
             assert leaf.grad is not None  # the decoder has looked at the features

@@ -37,6 +37,8 @@ class TrainingPlan:
         Images in a batch, and objects in each at most.
     drawn
         Share of made pictures (drawn, collages) beside real ones as they are.
+    boxes
+        Share of the steps that begin with a box, beside those that begin with a click.
     layer_decay
         Learning rate of each block of the encoder, over that of the next one: below 1, the first ones change least.
     checkpointing
@@ -65,6 +67,7 @@ class TrainingPlan:
     images: int = 8
     objects: int = 5
     drawn: float = 0.5
+    boxes: float = 0.3
     learning_rate: float = 6e-4
     warm_up_rate: float = 1e-3
     layer_decay: float = 1.0
@@ -89,7 +92,7 @@ class TrainingPlan:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise TrainingError(f"{name} = {value} should be above 0")
-        for name in ("drawn", "warm_up", "decay", "layer_decay"):
+        for name in ("drawn", "boxes", "warm_up", "decay", "layer_decay"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise TrainingError(f"{name} = {value} should lie in 0 to 1")

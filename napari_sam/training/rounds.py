@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from napari_sam.models.sam import Sam
     from napari_sam.training.dataset import Batch
 
-BOXES = 0.3  # share of the steps that begin with a box
 ROUNDS = ((1, 0.2), (2, 0.2), (3, 0.25), (4, 0.15), (6, 0.2))  # how many rounds, how often
 CLEAR_MASK_AT_ONCE = 0.3  # weight of the one mask for clear prompts when it is asked after a single click
 LATER = 0.6  # weight of each round after the first
@@ -100,10 +99,10 @@ class Course:
     comes_near: bool = False
 
 
-def random_course(rng: np.random.Generator, young: bool, comes_near: bool = False) -> Course:
-    """Choose one; a `young` network, whose masks cannot be corrected yet, gets two rounds at most."""
+def random_course(rng: np.random.Generator, young: bool, boxes: float, comes_near: bool = False) -> Course:
+    """Choose one, with a box in a share of the cases; a `young` network cannot correct yet: two rounds at most."""
     rounds = int(rng.choice([n for n, _ in ROUNDS], p=[p for _, p in ROUNDS]))
-    return Course(min(rounds, 2) if young else rounds, bool(rng.random() < BOXES), comes_near)
+    return Course(min(rounds, 2) if young else rounds, bool(rng.random() < boxes), comes_near)
 
 
 def train_rounds(

@@ -120,8 +120,8 @@ def test_a_young_network_gets_two_rounds_at_most():
     import numpy as np
 
     rng = np.random.default_rng(0)
-    assert max(random_course(rng, young=True).rounds for _ in range(50)) == 2
-    assert max(random_course(rng, young=False).rounds for _ in range(50)) == 6
+    assert max(random_course(rng, young=True, boxes=0.3).rounds for _ in range(50)) == 2
+    assert max(random_course(rng, young=False, boxes=0.3).rounds for _ in range(50)) == 6
 
 
 def test_the_command_fine_tunes_what_it_exported(plan, tmp_path, capsys):
