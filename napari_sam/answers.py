@@ -1,4 +1,4 @@
-"""What becomes of the decoder's answers: masks kept to the prompt's box, and one mask chosen among several regions'."""
+"""What becomes of the decoder's answers: one mask chosen among several regions'."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .geometry import Frame
     from .prompts import Prompts
 
 Candidates = list[tuple[Mask, float]]
@@ -28,37 +27,6 @@ OFF_CENTRE = 0.3
 """What is left of the score of a mask at whose border the click lies: people click where an object is thickest."""
 LEAST_SCORE = 1e-3
 RINGS, SPOKES = 28, 24
-OUTSIDE_BOX = -3.0
-"""Highest logit beyond a prompt box, where masks are kept to it."""
-
-
-def within_box(
-    logits: NDArray[np.float32], frame: Frame, prompts: Prompts, roundness: float = 0.0
-) -> NDArray[np.float32]:
-    """Return logits (..., h, w) of the region of `frame` that are negative beyond the prompts' box.
-
-    The mask may reach about half a low-resolution cell further. It is left alone if a point says that the object goes
-    on outside. Where there is no point, `roundness` is added in the middle of the box, taken off in its corners, and
-    nothing on the ellipse in it: where the network is in doubt, objects are rather round than square.
-    """
-    if not len(prompts.boxes):
-        return logits
-    low, high = prompts.boxes[0, :2] - 0.5, prompts.boxes[0, 2:] + 0.5
-    if ((prompts.positive < low) | (prompts.positive > high)).any():
-        return logits
-    rows, cols = ((low[a] <= (cells := frame.low_positions(a))) & (cells <= high[a]) for a in (0, 1))
-    if not (rows.any() and cols.any()):  # a box between the centres of the cells
-        return logits
-    if roundness and not len(prompts.points):
-        logits = logits + np.float32(roundness) * _within_ellipse(frame, low, high)
-    return np.where(np.outer(rows, cols), logits, np.minimum(logits, np.float32(OUTSIDE_BOX)))
-
-
-def _within_ellipse(frame: Frame, low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return how far within a box's ellipse each cell (h, w) lies: 1 in the middle, 0 on it, down to -1 outside."""
-    middle, half = (low + high) / 2, (high - low) / 2
-    rows, cols = (((frame.low_positions(axis) - middle[axis]) / half[axis]) ** 2 for axis in (0, 1))
-    return np.asarray(np.maximum(1 - np.sqrt(np.add.outer(rows, cols)), -1), np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .answers import Candidates, result_of, weigh, within_box
+from .answers import Candidates, result_of, weigh
 from .appearance import in_its_colours
+from .box_prompts import reaching_sides, within_box
 from .masks import Mask
 
 if TYPE_CHECKING:
@@ -43,16 +44,17 @@ def blend(answers: list[Candidates], prompts: Prompts, looks: Looks, *, within_b
     """Return of each candidate the average of the regions that see the same, the decoder's order kept.
 
     `looks` says of regions how their cells look, which corrects masks; clicks have the last word. Scores are those of
-    the best region; see `answers.choose`. `within_boxes` keeps averages to the prompts' box, as `answers.within_box`.
+    the best region; see `answers.choose`. `within_boxes` keeps averages to the prompts' box and has them reach its
+    sides, see `box_prompts`.
     """
     masks, scores = _averages(answers, prompts, within_boxes=within_boxes)
-    return result_of([_corrected(mask, prompts, looks) for mask in masks], scores)
+    return result_of([_corrected(mask, prompts, looks, within_boxes=within_boxes) for mask in masks], scores)
 
 
 def blend_best(answers: list[Candidates], prompts: Prompts, looks: Looks, *, within_boxes: bool = False) -> Mask:
     """Return the mask of the highest score alone, as `blend` makes it: the others are not corrected."""
     masks, scores = _averages(answers, prompts, within_boxes=within_boxes)
-    return _corrected(masks[result_of(masks, scores).best], prompts, looks)
+    return _corrected(masks[result_of(masks, scores).best], prompts, looks, within_boxes=within_boxes)
 
 
 def _averages(
@@ -76,9 +78,12 @@ def _averages(
     return blended, [weighed.scores[winner] for winner in weighed.winners]
 
 
-def _corrected(mask: Mask, prompts: Prompts, looks: Looks) -> Mask:
+def _corrected(mask: Mask, prompts: Prompts, looks: Looks, *, within_boxes: bool) -> Mask:
     look = looks.get(mask.frame)
-    return heeding(mask if look is None else in_its_colours(mask, look), prompts)
+    mask = mask if look is None else in_its_colours(mask, look)
+    if within_boxes:
+        mask = replace(mask, logits=reaching_sides(mask.logits, mask.frame, prompts))
+    return heeding(mask, prompts)
 
 
 def heeding(mask: Mask, prompts: Prompts) -> Mask:

@@ -36,8 +36,7 @@ class Profile:
     to 255; `crop_sides` are the sides, in image pixels, of the crops round a click that are worth encoding besides the
     whole image (none for networks that know one scale); what several regions say of an object is then averaged.
     `logit_offsets` are taken off the logits of the single mask and of the three candidates, by which they lie too high.
-    `masks_within_boxes` keeps masks to the box of a prompt, and `roundness` draws them to the ellipse in it (see
-    `answers.within_box`).
+    `masks_within_boxes` keeps masks to the box of a prompt, and averages near its sides (see `box_prompts`).
 
     `stretch` says which values become 0 and 255: "robust" leaves a uint8 colour picture as it is and takes percentiles
     of each channel otherwise, "minmax" takes each channel's lowest and highest value, "minmax_image" those of all
@@ -54,7 +53,6 @@ class Profile:
     crop_sides: tuple[int, ...] = ()
     logit_offsets: tuple[float, float] = (0.0, 0.0)
     masks_within_boxes: bool = False
-    roundness: float = 0.0
     stretch: Stretch = "robust"
     resize: Resize = "longest"
     interpolation: Interpolation = "bilinear"

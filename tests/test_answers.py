@@ -1,4 +1,4 @@
-"""One mask from several regions' answers, and masks that stay in their box."""
+"""One mask from several regions' answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_sam import Prompts
-from napari_sam.answers import CONTRADICTION_PENALTY, CUT_OFF_PENALTY, choose, within_box
+from napari_sam.answers import CONTRADICTION_PENALTY, CUT_OFF_PENALTY, choose
 from napari_sam.geometry import Frame
 from napari_sam.masks import Mask
 
@@ -84,34 +84,3 @@ def test_candidates_that_are_all_empty_are_no_trouble() -> None:
     nothing = Mask(np.full((16, 16), -5, np.float32), WHOLE)
     result = choose([[(nothing, 0.1)] * 3, [(nothing, -0.2)] * 3], Prompts(points=[(64, 64)]))
     assert result.scores.tolist() == [0, 0, 0]
-
-
-def test_masks_stay_in_their_box() -> None:
-    everything = Mask(within_box(np.full((16, 16), 5, np.float32), WHOLE, Prompts(boxes=[(16, 32, 79, 95)])), WHOLE)
-    row0, col0, row1, col1 = everything.bbox
-    assert np.abs(np.array([row0, col0, row1, col1]) - [16, 32, 80, 96]).max() <= 4  # half a cell of 8 px
-
-
-def test_roundness_decides_where_the_network_is_in_doubt() -> None:
-    box = Prompts(boxes=[(16, 16, 111, 111)])
-    doubt, sure = (np.full((16, 16), logit, np.float32) for logit in (0.01, 9))
-    disk = Mask(within_box(doubt, WHOLE, box, 4), WHOLE)
-    assert disk.area == pytest.approx(np.pi / 4 * 96**2, rel=0.08)
-    assert not np.asarray(disk)[24, 24]
-    square = Mask(within_box(sure, WHOLE, box), WHOLE)
-    assert np.asarray(square)[24, 24]
-    assert Mask(within_box(sure, WHOLE, box, 4), WHOLE).area == pytest.approx(square.area, rel=0.02)
-    clicked = Prompts(points=[(20, 20)], boxes=[(16, 16, 111, 111)])
-    assert (within_box(doubt, WHOLE, clicked, 4) == within_box(doubt, WHOLE, clicked)).all()
-
-
-def test_a_click_outside_the_box_opens_it() -> None:
-    logits = np.full((16, 16), 5, np.float32)
-    prompts = Prompts(points=[(100, 100)], labels=[1], boxes=[(16, 32, 79, 95)])
-    assert within_box(logits, WHOLE, prompts) is logits
-    assert within_box(logits, WHOLE, Prompts(points=[(1, 1)])) is logits
-
-
-def test_a_box_smaller_than_a_cell_leaves_the_mask_alone() -> None:
-    logits = np.full((16, 16), 5, np.float32)
-    assert within_box(logits, WHOLE, Prompts(boxes=[(17, 17, 18, 18)])) is logits

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_CROP_SIDES = (72, 112, 176, 272, 420, 650)
-DEFAULT_ROUNDNESS = 4.0  # measured on training pictures that were held aside
 GREY = (127.5, 127.5, 127.5)
 
 PROFILES: dict[str, Profile] = {
@@ -37,13 +36,7 @@ PROFILES: dict[str, Profile] = {
         Profile("micro_sam", 1024, stretch="minmax"),
         Profile("vit", 224, mean=GREY, std=GREY, resize="square", decoder="prototypes", masks_within_boxes=True),
         Profile("imagenet", 224, resize="square", decoder="prototypes", masks_within_boxes=True),
-        Profile(
-            "default",
-            256,
-            crop_sides=DEFAULT_CROP_SIDES,
-            masks_within_boxes=True,
-            roundness=DEFAULT_ROUNDNESS,
-        ),
+        Profile("default", 256, crop_sides=DEFAULT_CROP_SIDES, masks_within_boxes=True),
     )
 }
 """The profiles by name; their image size is that of the published networks."""
@@ -106,7 +99,7 @@ def parse_profile(table: Mapping[str, Any], where: str, name: str) -> ProfileCho
     ----------
     table
         Any of `name`, `base`, `image_size`, `mean`, `std`, `stretch`, `resize`, `interpolation`, `prompts`,
-        `crop_sides`, `logit_offsets`, `masks_within_boxes`, `roundness`, `decoder`, `licence`, `source`, `citation`.
+        `crop_sides`, `logit_offsets`, `masks_within_boxes`, `decoder`, `licence`, `source`, `citation`.
     where
         What to call the table in messages.
     name
@@ -150,10 +143,6 @@ def _checked(key: str, value: Any, where: str) -> Any:
         return tuple(
             _whole_number(key, each, where, 16, 1 << 16) for each in (value if isinstance(value, list) else [value])
         )
-    if key == "roundness":
-        if not is_number(value) or value < 0:
-            raise CheckpointError(f"{where}: roundness = {value!r} should be a number, 0 or more")
-        return float(value)
     count = 2 if key == "logit_offsets" else 3
     return _numbers(key, value, where, count, above_zero=key == "std")
 

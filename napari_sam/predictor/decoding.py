@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
-from ..answers import within_box
+from ..box_prompts import within_box
 from ..masks import Mask
 from ..models.layers import band_rows
 from ..models.mask_decoder import ImageSide, joined_sides
@@ -48,6 +49,7 @@ class Decoding:
     def __init__(self, sam: Sam | PrototypeSam, placement: Placement, profile: Profile) -> None:
         self._sam, self._placement, self._profile = sam, placement, profile
         self._sides: WeakKeyDictionary[RegionEmbedding, ImageSide] = WeakKeyDictionary()
+        self._sides_lock = Lock()  # threads may share a predictor
 
     def ask(
         self, embedding: ImageEmbedding, objects: Sequence[Prompts], multimask: bool | None
@@ -100,7 +102,7 @@ class Decoding:
             frame = query.region.frame
             kept = own_logits.swapaxes(1, 2) if query.region.is_turned else own_logits
             if self._profile.masks_within_boxes:
-                kept = within_box(kept, frame, query.prompts, self._profile.roundness)
+                kept = within_box(kept, frame, query.prompts)
             answers.append([(Mask(one, frame), float(score)) for one, score in zip(kept, own_scores, strict=True)])
         return answers
 
@@ -109,12 +111,13 @@ class Decoding:
         if with_mask or not isinstance(self._sam, Sam):
             return torch.cat([region.features.to(self._placement.device) for region in regions])
         sides = []
-        for region in regions:
-            side = self._sides.pop(region, None)
-            if side is None or side.tokens.device.type != self._placement.device.type:  # the model has moved meanwhile
-                side = self._sam.image_side(region.features.to(self._placement.device))
-            self._sides[region] = side  # behind all others: the first one is the one not used longest
-            sides.append(side)
-        while len(self._sides) > KEPT_SIDES:
-            self._sides.pop(next(iter(self._sides)), None)
+        with self._sides_lock:
+            for region in regions:
+                side = self._sides.pop(region, None)
+                if side is None or side.tokens.device.type != self._placement.device.type:  # the model moved meanwhile
+                    side = self._sam.image_side(region.features.to(self._placement.device))
+                self._sides[region] = side  # behind all others: the first one is the one not used longest
+                sides.append(side)
+            while len(self._sides) > KEPT_SIDES:
+                self._sides.pop(next(iter(self._sides)), None)
         return joined_sides(sides)
