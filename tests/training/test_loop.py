@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -117,11 +118,15 @@ def test_the_running_mean_follows_fast_at_first():
 
 
 def test_a_young_network_gets_two_rounds_at_most():
-    import numpy as np
-
     rng = np.random.default_rng(0)
     assert max(random_course(rng, young=True, boxes=0.3).rounds for _ in range(50)) == 2
     assert max(random_course(rng, young=False, boxes=0.3).rounds for _ in range(50)) == 6
+
+
+@pytest.mark.parametrize(("boxes", "begun"), [(0.0, {False}), (1.0, {True}), (0.5, {False, True})])
+def test_a_plan_says_how_often_a_box_comes_first(boxes, begun):
+    rng = np.random.default_rng(0)
+    assert {random_course(rng, young=False, boxes=boxes).box for _ in range(30)} == begun
 
 
 def test_the_command_fine_tunes_what_it_exported(plan, tmp_path, capsys):
