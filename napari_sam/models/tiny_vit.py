@@ -99,7 +99,7 @@ class Convolutions(nn.Module):
     widest
         How many numbers there are for each pixel of the input at most.
     stride
-        Rows of the input that become one. From the middle of these, the convolutions reach less than two times as many.
+        Rows of the input that become one; above and below these, the convolutions see no more than as many again.
     """
 
     def __init__(self, widest: int, stride: int = 1) -> None:
