@@ -90,7 +90,7 @@ def gelu(x: Tensor) -> Tensor:
 
 
 class Convolutions(nn.Module):
-    """Convolutions that are computed in bands of rows, as `in_bands` computes what has no neighbours.
+    """Convolutions of which one sees neighbours, in bands of rows as `in_bands` computes what has none.
 
     In training they see everything at once: batch norms want to.
 
@@ -108,19 +108,23 @@ class Convolutions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, out, H / stride, W / stride)."""
-        height = -(-x.shape[2] // self._stride)
-        rows = band_rows(len(x) * self._stride * x.shape[3] * self._widest, x.device)
+        stride, height = self._stride, -(-x.shape[2] // self._stride)
+        rows = band_rows(len(x) * stride * x.shape[3] * self._widest, x.device)
         if self.training or rows >= height:
-            return self.at_once(x)
+            return self.finish(self.mix(x), x)
         bands = []
         for top in range(0, height, rows):
             above = max(0, top - 1)  # an output row more on each side, for the neighbours
-            band = self.at_once(x[:, :, above * self._stride : (top + rows + 1) * self._stride])
-            bands.append(band[:, :, top - above : top - above + rows])
+            mixed = self.mix(x[:, :, above * stride : (top + rows + 1) * stride])[:, :, top - above :][:, :, :rows]
+            bands.append(self.finish(mixed, x[:, :, top * stride : (top + rows) * stride]))
         return torch.cat(bands, dim=2)
 
-    def at_once(self, x: Tensor) -> Tensor:
-        """Do it to the whole of `x`, or to a band."""
+    def mix(self, x: Tensor) -> Tensor:
+        """Do what lets neighbours see each other to the whole of `x`, or to a band of it and one row beyond."""
+        raise NotImplementedError
+
+    def finish(self, mixed: Tensor, x: Tensor) -> Tensor:
+        """Do to every pixel what comes after; `x` is what went in, without what was beyond."""
         raise NotImplementedError
 
 
@@ -131,10 +135,14 @@ class Stem(Convolutions):
         super().__init__(widest=width // 8, stride=4)
         self.seq = nn.Sequential(ConvNorm(3, width // 2, 3, 2), nn.GELU(), ConvNorm(width // 2, width, 3, 2))
 
-    def at_once(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor) -> Tensor:
         """Map (B, 3, S, S) to (B, C, S / 4, S / 4)."""
         out: Tensor = self.seq[2](gelu(self.seq[0](x)))
         return out
+
+    def finish(self, mixed: Tensor, x: Tensor) -> Tensor:
+        """Nothing comes after."""
+        return mixed
 
 
 class MBConv(Convolutions):
@@ -148,10 +156,14 @@ class MBConv(Convolutions):
         self.conv3 = ConvNorm(hidden, width, gain=0.0)  # an untrained block passes its input on
         self.skip = StochasticDepth(stochastic_depth)
 
-    def at_once(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to (B, C, H, W)."""
-        inner = gelu(self.conv2(gelu(self.conv1(x))))
-        return gelu(x + self.skip(self.conv3(inner)))
+    def mix(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, hidden, H, W)."""
+        out: Tensor = self.conv2(gelu(self.conv1(x)))
+        return out
+
+    def finish(self, mixed: Tensor, x: Tensor) -> Tensor:
+        """Map (B, hidden, H, W) to (B, C, H, W), and add it to `x`."""
+        return gelu(x + self.skip(self.conv3(gelu(mixed))))
 
 
 class PatchMerging(Convolutions):
@@ -163,9 +175,14 @@ class PatchMerging(Convolutions):
         self.conv2 = ConvNorm(out, out, 3, stride, groups=out)
         self.conv3 = ConvNorm(out, out)
 
-    def at_once(self, x: Tensor) -> Tensor:
+    def mix(self, x: Tensor) -> Tensor:
         """Map (B, width, H, W) to (B, out, H / stride, W / stride)."""
-        out: Tensor = self.conv3(gelu(self.conv2(gelu(self.conv1(x)))))
+        out: Tensor = self.conv2(gelu(self.conv1(x)))
+        return out
+
+    def finish(self, mixed: Tensor, x: Tensor) -> Tensor:
+        """Map (B, out, H / stride, W / stride) to the same."""
+        out: Tensor = self.conv3(gelu(mixed))
         return out
 
 
@@ -188,15 +205,26 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(width, width)
         self.attention_biases = nn.Parameter(torch.zeros(heads, window * window))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map windows of tokens (B, N, C) to (B, N, C)."""
-        batch, count, channels = x.shape
-        qkv = self.qkv(self.norm(x)).view(batch, count, self.heads, 3, -1)  # the three lie side by side within a head
+    def bias(self, like: Tensor) -> Tensor:
+        """Return what is added to a query's score of a key, (1, heads, N, N) for N tokens; precision and place alike.
+
+        To be asked for again when the weights may have changed.
+        """
+        return self.attention_biases[None, :, offset_index(self.window, like.device)].to(like.dtype)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Let the tokens (B, H, W, C) of each window see each other; the result has the same shape.
+
+        Where the grid ends within a window, the window goes on with tokens of zeros, which are normed and seen: so it
+        was when the published weights were trained.
+        """
+        _, height, width, channels = x.shape
+        windows = split_windows(x, self.window).flatten(1, 2)
+        qkv = self.qkv(self.norm(windows)).view(*windows.shape[:2], self.heads, 3, -1)  # the three within each head
         q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)
-        # Looked up each time: the weights may have changed since.
-        bias = self.attention_biases[:, offset_index(self.window, x.device)].to(q.dtype)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
-        projected: Tensor = self.proj(out.transpose(1, 2).reshape(batch, count, channels))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2)
+        joined = join_windows(out.reshape(-1, self.window, self.window, channels), height, width)
+        projected: Tensor = self.proj(joined)
         return projected
 
 
@@ -229,22 +257,13 @@ class TinyViTBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
         tokens = x.permute(0, 2, 3, 1)
+        bias = self.attn.bias(tokens)
         # A row of windows, and every token of the MLP, stands for itself.
-        attended = in_bands(self._attend, tokens, self.attn.qkv.out_features, self.window)
+        attended = in_bands(lambda band: band + self.attn(band, bias), tokens, self.attn.qkv.out_features, self.window)
         tokens = self.skip.instead(tokens, attended)
         mixed = self.local_conv(tokens.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        out = self.skip.instead(mixed, in_bands(self._feed_forward, mixed, self.mlp.fc1.out_features))
-        return out.permute(0, 3, 1, 2)
-
-    def _attend(self, tokens: Tensor) -> Tensor:
-        _, height, width, channels = tokens.shape
-        windows = split_windows(tokens, self.window)
-        attended: Tensor = self.attn(windows.reshape(len(windows), -1, channels))
-        return tokens + join_windows(attended.view(windows.shape), height, width)
-
-    def _feed_forward(self, tokens: Tensor) -> Tensor:
-        out: Tensor = tokens + self.mlp(tokens)
-        return out
+        fed = in_bands(lambda band: band + self.mlp(band), mixed, self.mlp.fc1.out_features)
+        return self.skip.instead(mixed, fed).permute(0, 3, 1, 2)
 
 
 class Stage(nn.Module):
