@@ -12,13 +12,14 @@ import torch
 
 from ..box_prompts import within_box
 from ..masks import Mask
+from ..models.captured import CapturedDecoder
 from ..models.layers import band_rows
 from ..models.mask_decoder import ImageSide, joined_sides
 from ..models.sam import Sam
 from ..queries import queries_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from ..queries import Query
 
 PROMPTS_PER_PASS = 32
+CAPTURING = "cuda"
+"""The type of the devices on which a decoder can be captured."""
 KEPT_SIDES = 16
 """Regions whose side of the decoder is kept: 16 MB each for SAM."""
 
@@ -50,6 +53,7 @@ class Decoding:
         self._sam, self._placement, self._profile = sam, placement, profile
         self._sides: WeakKeyDictionary[RegionEmbedding, ImageSide] = WeakKeyDictionary()
         self._sides_lock = Lock()  # threads may share a predictor
+        self._captured = CapturedDecoder(sam) if isinstance(sam, Sam) else None
 
     def ask(
         self, embedding: ImageEmbedding, objects: Sequence[Prompts], multimask: bool | None
@@ -86,15 +90,17 @@ class Decoding:
         regions = [query.region for query in queries]
         # What is asked of one region alone goes without a copy for each prompt.
         asked = regions[:1] if all(region is regions[0] for region in regions) else regions
+        seen = self._seen(asked, with_mask=queries[0].mask is not None)
         boxes = stacked([query.boxes for query in queries], torch.float32)
-        logits, scores = self._sam.decode(
-            self._seen(asked, with_mask=queries[0].mask is not None),
-            points=stacked([query.points for query in queries], torch.float32),
-            labels=stacked([query.labels for query in queries], torch.int64),
-            boxes=None if boxes is None else boxes.reshape(len(queries), 4),
-            masks=stacked([query.mask for query in queries], torch.float32),
-            multimask=queries[0].multimask,
-        )
+        prompts: dict[str, Any] = {
+            "points": stacked([query.points for query in queries], torch.float32),
+            "labels": stacked([query.labels for query in queries], torch.int64),
+            "boxes": None if boxes is None else boxes.reshape(len(queries), 4),
+        }
+        if queries[0].mask is not None:
+            prompts["masks"] = stacked([query.mask for query in queries], torch.float32)
+        decode = self._captured_decode(seen, len(queries)) or self._sam.decode
+        logits, scores = decode(seen, **prompts, multimask=queries[0].multimask)
         offset = self._profile.logit_offsets[queries[0].multimask]
         all_logits, all_scores = (logits.float() - offset).cpu().numpy(), scores.float().cpu().numpy()
         answers = []
@@ -105,6 +111,13 @@ class Decoding:
                 kept = within_box(kept, frame, query.prompts)
             answers.append([(Mask(one, frame), float(score)) for one, score in zip(kept, own_scores, strict=True)])
         return answers
+
+    def _captured_decode(self, seen: Any, count: int) -> Callable[..., tuple[torch.Tensor, torch.Tensor]] | None:
+        """Return what decodes one object's points and box from captured graphs, where the device has such."""
+        if self._placement.device.type != CAPTURING:
+            self._captured = None  # it holds memory of a GPU that had too little
+        is_single = count == 1 and isinstance(seen, ImageSide)
+        return self._captured.decode if self._captured is not None and is_single else None
 
     def _seen(self, regions: Sequence[RegionEmbedding], *, with_mask: bool) -> Any:
         """Return what to give the decoder of `regions`: what it makes of them alone where it can, else the features."""
