@@ -15,6 +15,7 @@ from psygnal import Signal
 
 from ..errors import ImageError
 from ..prompt_rows import PromptView, adopt, assign_owners
+from .freshness import Freshness
 from .image_source import (
     full_resolution,
     identified,
@@ -92,6 +93,7 @@ class Follower:
         self.key: SliceKey | None = None
         self._why_none = ""
         self._limits, self._identity = shared_limits(layers.image), identity
+        self._freshness = Freshness()
         self._ndim = layers.image.ndim
         self._pressed: PromptRow | None = None
         self._dots: list[NDArray[np.floating]] = []
@@ -133,6 +135,7 @@ class Follower:
         dims, annotator = self._viewer.dims.events, self._annotator.events
         pairs: list[tuple[Any, Callable[..., object]]] = [
             (self._layers.image.events.data, self._on_image_replaced),
+            (self._layers.image.events.set_data, self._on_image_refreshed),
             (self._viewer.events.mouse_over_canvas, self._on_mouse_over_canvas),
             (annotator.mask_changed, self._on_mask_changed),
             (self._hover.changed, self._on_mask_changed),
@@ -272,8 +275,11 @@ class Follower:
             self._prefetch.around(None, [])
             self._annotator.show(None, why_none)
             return
-        self._layers.preview.move_to(key)
         source = self._source(key)
+        if self._freshness.is_lost(source):
+            self._on_image_replaced()
+            return
+        self._layers.preview.move_to(key)
         self._annotator.show(source)
         next_ones = key.neighbours(full_resolution(self._layers.image).shape, former)
         self._prefetch.around(source, [self._source(neighbour) for neighbour in next_ones])
@@ -308,8 +314,17 @@ class Follower:
         self._annotator.journal.turn_to(self._identity)
         self._annotator.forget_pictures()
         self._prefetch.forget()
+        self._freshness.forget()
         self.key, self._why_none = None, ""
         self.show_slice()
+
+    def _on_image_refreshed(self) -> None:
+        """Look what a script may have written; once napari has said whether it was given another array."""
+        self._mailbox.post(self._check_freshness)
+
+    def _check_freshness(self) -> None:
+        if not self._is_stopped and self.key is not None and self._freshness.is_lost(self._source(self.key)):
+            self._on_image_replaced()
 
     # What the annotator answers
 
