@@ -17,6 +17,7 @@ from ..errors import ImageError
 from ..prompt_rows import PromptView, adopt, assign_owners
 from .freshness import Freshness
 from .image_source import (
+    PLACE,
     full_resolution,
     identified,
     image_source,
@@ -24,7 +25,6 @@ from .image_source import (
     shared_limits,
     shown_slice,
 )
-from .layers import PLACE
 from .looks import show_classes
 from .pointer import Pen, Pointer
 from .prompt_layers import PromptLayers, is_inside

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from numpy.typing import NDArray
 
-
 TURNED = 1e-5
 """Pixels by which a pixel on the screen may lead out of a plane: less than rounding over any image."""
 
+PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+"""What says where a layer lies in the world, and the events that tell of it."""
 
 OURS = "napari-sam-live"
 """Key in the metadata of a picture that we show of an image, which nobody annotates."""
@@ -115,7 +116,7 @@ def shared_limits(layer: Image) -> SharedLimits | None:
 
 def placed_like(layer: Layer) -> dict[str, Any]:
     """Return the arguments that give another layer of the same dimensions the place of `layer` in the world."""
-    return {name: getattr(layer, name) for name in ("scale", "translate", "rotate", "shear", "affine", "units")}
+    return {name: getattr(layer, name) for name in PLACE}
 
 
 def unwrapped(thing: Any) -> Any:

@@ -197,7 +197,7 @@ class LayerCanvas:
 def new_labels(image: Image) -> Labels:
     """Return an empty labels layer of the image's shape, in its place."""
     data = np.zeros(labels_shape(image), np.uint16)
-    return Labels(data, name=f"{image.name} objects", axis_labels=image.axis_labels, **placed_like(image))
+    return Labels(data, name=f"{image.name} objects", **placed_like(image))
 
 
 def labels_shape(image: Image) -> tuple[int, ...]:

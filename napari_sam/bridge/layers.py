@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .image_source import PLACE
 from .label_canvas import new_labels
 from .mask_layer import Preview
 from .prompt_layers import new_points, new_shapes
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
 
     from napari.components import Dims, LayerList
     from napari.layers import Image, Labels, Layer, Points, Shapes
-
-PLACE = ("scale", "translate", "rotate", "shear", "affine", "units")
-"""What says where a layer lies in the world, and the events that tell of it."""
 
 
 class AnnotationLayers:

@@ -162,3 +162,8 @@ def test_units_of_the_image_are_those_of_the_layers(annotator: Controller, image
     image.units = "um"
     assert {str(unit) for layer in annotator.layers for unit in layer.units} == {"micrometer"}
     assert annotator.viewer.layers.units is not None
+
+
+def test_the_layers_axes_are_named_as_the_images(annotator: Controller, image: Image) -> None:
+    image.axis_labels = ("height", "width")
+    assert {layer.axis_labels for layer in annotator.layers} == {("height", "width")}
