@@ -28,7 +28,7 @@ CLEAREST = 8.0
 LEAST_VARIANCE = 0.02
 """Added to the variance of each value: so much do alike cells differ anyway, in the encoder's normalised values."""
 SWAY = 2.5
-"""Most that the look of a cell adds to its logit or takes off; what lies well outside a prompt box stays outside."""
+"""Most that the look of a cell adds to its logit or takes off."""
 
 
 def look_of(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -81,8 +81,9 @@ def _averages(
 def _corrected(mask: Mask, prompts: Prompts, looks: Looks, *, within_boxes: bool) -> Mask:
     look = looks.get(mask.frame)
     mask = mask if look is None else in_its_colours(mask, look)
-    if within_boxes:
-        mask = replace(mask, logits=reaching_sides(mask.logits, mask.frame, prompts))
+    if within_boxes:  # again: what was added may have raised what lies beyond the box
+        logits = reaching_sides(mask.logits, mask.frame, prompts)
+        mask = replace(mask, logits=within_box(logits, mask.frame, prompts))
     return heeding(mask, prompts)
 
 

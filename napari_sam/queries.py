@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,6 +85,18 @@ def _query(prompts: Prompts, region: RegionEmbedding, box: NDArray[np.float64], 
         mask=None if logits is None else logits[None],
         multimask=multimask,
     )
+
+
+def cut_to(prompts: Prompts, shape: tuple[int, int]) -> Prompts:
+    """Return prompts whose box ends where an image of `shape` does: what is drawn beyond it says nothing.
+
+    Raises
+    ------
+    PromptError
+        As `checked_box` does.
+    """
+    box = checked_box(prompts, shape)
+    return replace(prompts, boxes=box) if len(box) else prompts
 
 
 def checked_box(prompts: Prompts, shape: tuple[int, int]) -> NDArray[np.float64]:

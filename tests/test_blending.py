@@ -7,7 +7,8 @@ import pytest
 
 from napari_sam import Prompts
 from napari_sam.blending import blend, blend_best, heeding
-from napari_sam.geometry import Frame
+from napari_sam.box_prompts import within_box
+from napari_sam.geometry import Frame, whole
 from napari_sam.masks import Mask
 
 SHAPE = (128, 128)
@@ -54,6 +55,21 @@ def test_an_average_keeps_to_the_box_where_it_is_asked_to() -> None:
     kept = blend(answers, box, {}, within_boxes=True).masks[0]
     np.testing.assert_allclose(kept.bbox, (48, 48, 80, 80), atol=2)  # half a cell
     assert blend_best(answers, box, {}, within_boxes=True).bbox == kept.bbox
+
+
+def test_what_looks_alike_beyond_a_box_stays_outside_of_a_mask_that_is_raised() -> None:
+    frame = Frame(SHAPE, whole(SHAPE), 256)
+    logits = np.full((64, 64), -4, np.float32)
+    logits[16:48, 24:40] = 1  # the object in the middle of the box
+    logits[16:48, 40:52] = 4  # it goes on beyond the box, and so it looks
+    look = np.zeros((4, 64, 64), np.float32)
+    look[:, 16:48, 24:52] = 3
+    box = Prompts(boxes=[(24, 24, 103, 79)])  # rows and columns 12 to 51 and 12 to 39 of the cells
+    answers = [[(Mask(within_box(logits, frame, box), frame), 0.9)]]
+    mask = blend(answers, box, {frame: look}, within_boxes=True).masks[0]
+    assert mask.bbox[3] <= 81
+    np.testing.assert_array_equal(blend_best(answers, box, {frame: look}, within_boxes=True).logits, mask.logits)
+    assert blend(answers, box, {frame: look}).masks[0].bbox[3] <= 81
 
 
 def test_candidates_are_averaged_with_their_like_alone() -> None:

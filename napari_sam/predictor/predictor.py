@@ -28,7 +28,7 @@ from ..image_input import (
 )
 from ..models.placement import Placement
 from ..progress import part_of
-from ..queries import checked_box
+from ..queries import cut_to
 from ..regions import expected_extent, helpful_regions
 from .decoding import Decoding
 
@@ -144,7 +144,7 @@ class Predictor:
         PromptError
             As `decode` does.
         """
-        checked_box(prompts, embedding.shape)
+        prompts = cut_to(prompts, embedding.shape)
         helpful = self._helpful(embedding, prompts)
         if not helpful or expected_extent(prompts) is not None:
             return self._look_at(embedding, image, helpful, progress, cancelled)
@@ -176,7 +176,7 @@ class Predictor:
         regions: Sequence[Sequence[int]],
         progress: Callable[[float], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
-        turned: Collection[Box] = (),
+        turned: Collection[Sequence[int]] = (),
     ) -> ImageEmbedding:
         """Return `embedding` with those of `regions` that it lacks, each as `encode` makes it, unless it is `turned`.
 
@@ -194,7 +194,8 @@ class Predictor:
         missing = [box for box in dict.fromkeys(boxes) if box not in embedding.boxes]
         if not missing:
             return embedding
-        return embedding.merge(self._encode(array, embedding.rule, missing, progress, cancelled, turned))
+        exchanged = {check_region(region, embedding.shape) for region in turned}
+        return embedding.merge(self._encode(array, embedding.rule, missing, progress, cancelled, exchanged))
 
     def decode(self, embedding: ImageEmbedding, prompts: Prompts, multimask: bool | None = None) -> MaskResult:
         """Answer one object's prompts.
@@ -214,7 +215,7 @@ class Predictor:
     ) -> list[MaskResult]:
         """Answer several objects' prompts, one result each in their order, batched where they are alike."""
         self._check_ours(embedding)
-        objects = list(prompts)
+        objects = [cut_to(one, embedding.shape) for one in prompts]
         answers = self._decoding.ask(embedding, objects, multimask)
         if not self.profile.crop_sides:
             return [choose(answer, one) for answer, one in zip(answers, objects, strict=True)]
@@ -224,6 +225,7 @@ class Predictor:
     def decode_best(self, embedding: ImageEmbedding, prompts: Prompts) -> Mask:
         """Answer one object's prompts as `decode` does, with the best-scored mask alone, which is less work."""
         self._check_ours(embedding)
+        prompts = cut_to(prompts, embedding.shape)
         (answer,) = self._decoding.ask(embedding, [prompts], None)
         if not self.profile.crop_sides:
             result = choose(answer, prompts)

@@ -95,6 +95,17 @@ def test_a_box_across_the_border_is_clipped(published: Predictor, embedding: Any
     assert_same(across, inside, 0)
 
 
+def test_what_a_box_says_beyond_the_border_changes_nothing(toy_predictor: Predictor) -> None:
+    image = picture(300, 400)
+    drawn, cut = Prompts(boxes=[(-60, 150, 50, 200)]), Prompts(boxes=[(0, 150, 50, 200)])
+    whole = toy_predictor.encode(image)
+    seen = toy_predictor.refine(whole, image, drawn)
+    assert seen.boxes == toy_predictor.refine(whole, image, cut).boxes
+    expected = toy_predictor.decode(seen, cut)
+    assert_same(toy_predictor.decode(seen, drawn), expected)
+    np.testing.assert_array_equal(toy_predictor.decode_best(seen, drawn).logits, expected.logits[expected.best])
+
+
 def test_a_box_of_one_pixel_is_a_box(published: Predictor, embedding: Any) -> None:
     assert published.decode(embedding, Prompts(boxes=[(5, 6, 5, 6)])).masks
 

@@ -114,7 +114,8 @@ def test_what_a_click_shows_is_looked_at_more_closely() -> None:
     refined = predictor.refine(whole, image, click)
     helpful = helpful_regions(click, whole.shape, whole.boxes, CROP_SIDES)
     turned = [box for box, is_turned in helpful.items() if is_turned]
-    first = predictor.encode_regions(whole, image, list(helpful), turned=turned)
+    first = predictor.encode_regions(whole, image, list(helpful), turned=[list(box) for box in turned])
+    assert {region.frame.region for region in first.regions if region.is_turned} == set(turned)
     found = predictor.decode(first, click)
     shown = replace(click, mask=found.masks[found.best])
     closer = helpful_regions(shown, whole.shape, first.boxes, CROP_SIDES)
