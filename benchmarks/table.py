@@ -103,7 +103,7 @@ def predictor_of(name: str, cache: EmbeddingCache | None = None, device: torch.d
     """Return a predictor of a network with random weights."""
     spec = SPECS[name]
     checkpoint = LoadedCheckpoint(filled(name), spec, Profile("random", spec.image_size), name, f"random {name}")
-    return Predictor(checkpoint, device, torch.float32, cache)
+    return Predictor(checkpoint, device, torch.float32, cache, graphs=True)
 
 
 def operations(name: str) -> int:

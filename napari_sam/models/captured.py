@@ -22,21 +22,30 @@ if TYPE_CHECKING:
 
 FIRST_ONES = 3
 """Prompts of a kind that are decoded as they come: to capture takes as long as several of them."""
+_CAPTURING = Lock()
 KEPT_KINDS = 8
 """Kinds of prompts whose graphs are kept; each holds what the decoder computes in between, some 50 MB for SAM."""
 
 
 def record_cuda(work: Callable[[], Answer]) -> tuple[Callable[[], None], Answer]:
-    """Capture what `work` does on the GPU; return what does it again, and where the answer then lies."""
-    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):  # libraries set themselves up in their first runs, which no graph may hold
-        for _ in range(2):
-            work()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # others may use the GPU meanwhile
-        answer = work()
+    """Capture what `work` does on the GPU; return what does it again, and where the answer then lies.
+
+    A process captures one thing at a time, while nothing else of it uses the GPU.
+    """
+    with _CAPTURING:
+        # A stream of our own: torch's for captures is one for all. Its context leaves it current where a capture fails.
+        before, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        try:
+            aside.wait_stream(before)
+            with torch.cuda.stream(aside):  # libraries set themselves up in their first runs, which no graph may hold
+                for _ in range(2):
+                    work()
+            before.wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+                answer = work()
+        finally:
+            torch.cuda.set_stream(before)
     return graph.replay, answer
 
 
@@ -53,13 +62,13 @@ class CapturedDecoder:
     """Answers as `Sam.decode` does, and prompts of a kind that is asked for again and again from a captured graph.
 
     A graph does again what was recorded, in the memory where it was recorded; what it reads is copied there. Its first
-    answer is compared with that of `Sam.decode`. Where they differ, or nothing can be captured, there are no graphs
-    from then on, and `failure` says why. Threads may share it.
+    answer is compared with that of `Sam.decode`. Where they differ, or nothing can be captured, no more graphs are made
+    and `failure` says why. Threads may share it.
 
     Parameters
     ----------
     sam
-        The network, whose weights stay what and where they are.
+        The network, whose weights stay what and where they are until `drop` is called.
     record
         What captures on this device.
     """
@@ -85,20 +94,28 @@ class CapturedDecoder:
                 return self._replayed(graph, side, prompts)
         return self._sam.decode(side, *prompts, multimask=multimask)
 
+    def drop(self) -> None:
+        """Hold no memory from now on, and no graphs: the weights go elsewhere, or others need the memory."""
+        with self._lock:
+            self.failure = "the memory was needed"
+            self._graphs.clear()
+            self._place = self._there = None
+
     def _graph(self, kind: Any, side: ImageSide, prompts: list[Tensor | None], *, multimask: bool) -> _Graph | None:
-        """Return the graph for a kind of prompts, captured if it is time for that."""
+        """Return the graph for a kind of prompts, captured if it is time for that, None where there is none."""
         self._asked[kind] += 1
-        if self.failure or self._asked[kind] <= FIRST_ONES or not self._fits(side):
+        if not self._fits(side):
             return None
         graph = self._graphs.pop(kind, None)
         if graph is None:
+            if self.failure or self._asked[kind] <= FIRST_ONES:
+                return None
             try:
                 graph = self._captured(side, prompts, multimask=multimask)
             except (
                 RuntimeError
             ) as error:  # too little memory, something that no graph can hold: it goes without as well
-                self.failure, self._place, self._there = str(error) or "unknown", None, None
-                self._graphs.clear()
+                self.failure = str(error) or type(error).__name__
                 return None
         self._graphs[kind] = graph  # behind all others: the first one is the one not used longest
         if len(self._graphs) > KEPT_KINDS:
@@ -114,7 +131,7 @@ class CapturedDecoder:
         # With other prompts than were recorded: a graph that does not read them shows here.
         expected, answer = self._sam.decode(side, *prompts, multimask=multimask), self._replayed(graph, side, prompts)
         for ours, reference in zip(answer, expected, strict=True):
-            if not torch.allclose(ours, reference, rtol=1e-3, atol=1e-3):
+            if not torch.allclose(ours, reference, rtol=1e-3, atol=1e-3, equal_nan=True):
                 raise RuntimeError("the captured graph gives another answer")
         return graph
 

@@ -32,6 +32,8 @@ WORTHWHILE = 1.5
 class Placement:
     """Brings a network to a device, runs what it computes, and retreats where the memory is too small.
 
+    `before_retreat` is called before that, for whoever else holds memory of the device.
+
     Parameters
     ----------
     network
@@ -46,6 +48,7 @@ class Placement:
         self, network: Sam | PrototypeSam, device: torch.device, dtype: torch.dtype, notify: Callable[[str], None]
     ) -> None:
         self._network, self._notify = network, notify
+        self.before_retreat: Callable[[], None] = lambda: None
         self._is_frugal = False
         self._retreats = [self._save, self._leave]
         try:
@@ -73,6 +76,7 @@ class Placement:
                 if not was_moved and not (is_out_of_memory(error) and self._retreats):
                     raise
             if not was_moved:  # here, where the error no longer holds what failed
+                self.before_retreat()
                 self._retreats.pop(0)()
                 release_memory()
 

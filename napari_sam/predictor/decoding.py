@@ -19,7 +19,7 @@ from ..models.sam import Sam
 from ..queries import queries_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from ..queries import Query
 
 PROMPTS_PER_PASS = 32
-CAPTURING = "cuda"
-"""The type of the devices on which a decoder can be captured."""
 KEPT_SIDES = 16
 """Regions whose side of the decoder is kept: 16 MB each for SAM."""
 
@@ -47,13 +45,20 @@ class Decoding:
         The network, and where it computes.
     profile
         How its answers are read.
+    graphs
+        Whether single objects are decoded by captured graphs, where the device has such.
     """
 
-    def __init__(self, sam: Sam | PrototypeSam, placement: Placement, profile: Profile) -> None:
+    def __init__(
+        self, sam: Sam | PrototypeSam, placement: Placement, profile: Profile, *, graphs: bool = False
+    ) -> None:
         self._sam, self._placement, self._profile = sam, placement, profile
         self._sides: WeakKeyDictionary[RegionEmbedding, ImageSide] = WeakKeyDictionary()
         self._sides_lock = Lock()  # threads may share a predictor
-        self._captured = CapturedDecoder(sam) if isinstance(sam, Sam) else None
+        self._captured: CapturedDecoder | None = None
+        if graphs and isinstance(sam, Sam) and placement.device.type == "cuda":
+            self._captured = CapturedDecoder(sam)
+            placement.before_retreat = self._captured.drop
 
     def ask(
         self, embedding: ImageEmbedding, objects: Sequence[Prompts], multimask: bool | None
@@ -99,7 +104,8 @@ class Decoding:
         }
         if queries[0].mask is not None:
             prompts["masks"] = stacked([query.mask for query in queries], torch.float32)
-        decode = self._captured_decode(seen, len(queries)) or self._sam.decode
+        is_single = len(queries) == 1 and isinstance(seen, ImageSide)
+        decode = self._captured.decode if self._captured is not None and is_single else self._sam.decode
         logits, scores = decode(seen, **prompts, multimask=queries[0].multimask)
         offset = self._profile.logit_offsets[queries[0].multimask]
         all_logits, all_scores = (logits.float() - offset).cpu().numpy(), scores.float().cpu().numpy()
@@ -111,13 +117,6 @@ class Decoding:
                 kept = within_box(kept, frame, query.prompts)
             answers.append([(Mask(one, frame), float(score)) for one, score in zip(kept, own_scores, strict=True)])
         return answers
-
-    def _captured_decode(self, seen: Any, count: int) -> Callable[..., tuple[torch.Tensor, torch.Tensor]] | None:
-        """Return what decodes one object's points and box from captured graphs, where the device has such."""
-        if self._placement.device.type != CAPTURING:
-            self._captured = None  # it holds memory of a GPU that had too little
-        is_single = count == 1 and isinstance(seen, ImageSide)
-        return self._captured.decode if self._captured is not None and is_single else None
 
     def _seen(self, regions: Sequence[RegionEmbedding], *, with_mask: bool) -> Any:
         """Return what to give the decoder of `regions`: what it makes of them alone where it can, else the features."""

@@ -31,6 +31,8 @@ def load_predictor(
     profile: str | Path | Profile | None = None,
     cache: EmbeddingCache | None = None,
     notify: Callable[[str], None] | None = None,
+    *,
+    graphs: bool = False,
 ) -> Predictor:
     """Load a checkpoint, downloading it first where it is a published one that is not on this machine yet.
 
@@ -55,6 +57,9 @@ def load_predictor(
         Where `encode` and `refine` look before they compute, and what they keep their results in; None always computes.
     notify
         Called with a sentence for the user where something is done otherwise than asked; None warns.
+    graphs
+        Decode single objects by captured CUDA graphs, for scripts that ask again and again; elsewhere it changes
+        nothing. Nothing else of the process may use the GPU at the same time. Never run on a GPU so far.
 
     Raises
     ------
@@ -68,7 +73,7 @@ def load_predictor(
     checkpoint = load_sam(name_or_path, progress, cancelled, profile, notify)
     if precision == "auto" and chosen.type == "cpu" and is_large(checkpoint.sam):
         dtype = quickest_on_cpu()
-    return Predictor(checkpoint, chosen, dtype, cache, notify)
+    return Predictor(checkpoint, chosen, dtype, cache, notify, graphs=graphs)
 
 
 def resolve_device(device: str) -> torch.device:

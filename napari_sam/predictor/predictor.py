@@ -61,6 +61,8 @@ class Predictor:
         dtype: torch.dtype,
         cache: EmbeddingCache | None = None,
         notify: Callable[[str], None] | None = None,
+        *,
+        graphs: bool = False,
     ) -> None:
         self.name = checkpoint.name
         self.profile = checkpoint.profile
@@ -71,7 +73,7 @@ class Predictor:
         self._cache, self._notify = cache, notify or _warn
         self._sam = checkpoint.sam
         self._placement = Placement(checkpoint.sam, device, dtype, self._notify)
-        self._decoding = Decoding(checkpoint.sam, self._placement, checkpoint.profile)
+        self._decoding = Decoding(checkpoint.sam, self._placement, checkpoint.profile, graphs=graphs)
 
     @property
     def device(self) -> torch.device:

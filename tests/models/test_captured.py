@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,13 +10,12 @@ from typing import Any
 import pytest
 import torch
 from parity import normal_input
-from toys import SHAPE, make_predictor, picture, toy_state
+from toys import SHAPE, assert_same, make_predictor, picture, toy_state
 
-from napari_sam import Prompts
+from napari_sam import ImageEmbedding, Predictor, Prompts
 from napari_sam.models import SPECS, Sam, build_sam
 from napari_sam.models.captured import FIRST_ONES, KEPT_KINDS, CapturedDecoder
 from napari_sam.models.mask_decoder import ImageSide
-from napari_sam.predictor import decoding
 
 Answer = tuple[torch.Tensor, torch.Tensor]
 Work = Callable[[], Answer]
@@ -164,25 +164,83 @@ def test_threads_may_share_it(sam: Sam) -> None:
         list(threads.map(ask, range(40)))
 
 
-def test_a_predictor_replays_on_a_device_that_captures(monkeypatch: pytest.MonkeyPatch) -> None:
-    reference, ours, recorder = make_predictor(), make_predictor(), Recorder()
-    embedding = reference.encode(picture(*SHAPE))
-    monkeypatch.setattr(decoding, "CAPTURING", "cpu")
-    monkeypatch.setattr(ours._decoding, "_captured", CapturedDecoder(ours._sam, recorder))  # type: ignore[arg-type]
+def test_what_was_captured_before_a_failure_goes_on(sam: Sam) -> None:
+    recorder = Recorder()
+    decoder, side = CapturedDecoder(sam, recorder), side_of(sam, "one")
+    for seed in range(FIRST_ONES + 1):
+        check(decoder, sam, side, prompts(seed))
+    decoder._record = refusing
+    for seed in range(FIRST_ONES + 1):
+        check(decoder, sam, side, prompts(seed, points=2))
+    assert "not permitted" in decoder.failure
+    before = recorder.replayed
+    check(decoder, sam, side, prompts(0))
+    assert recorder.replayed == before + 1
+
+
+def test_features_that_are_not_numbers_are_no_failure(sam: Sam) -> None:
+    decoder = CapturedDecoder(sam, Recorder())
+    broken = sam.image_side(torch.full_like(sam.encode(normal_input("one", 1, 3, 64, 64)), torch.nan))
+    for seed in range(FIRST_ONES + 1):
+        decoder.decode(broken, **prompts(seed))
+    assert not decoder.failure
+
+
+# Predictors
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def predictor(recorder: Recorder) -> Predictor:
+    """One that replays as on a GPU."""
+    made = make_predictor()
+    assert isinstance(made._sam, Sam)
+    captured = CapturedDecoder(made._sam, recorder)
+    made._decoding._captured, made._placement.before_retreat = captured, captured.drop
+    return made
+
+
+def hover(ours: Predictor, reference: Predictor, embedding: ImageEmbedding) -> None:
     for column in range(10, 10 + FIRST_ONES + 3):
         asked = Prompts(points=[(40, column)])
-        expected = [mask.logits for mask in reference.decode(embedding, asked).masks]
-        for one, other in zip(ours.decode(embedding, asked).masks, expected, strict=True):
-            torch.testing.assert_close(torch.from_numpy(one.logits), torch.from_numpy(other))
+        assert_same(ours.decode(embedding, asked), reference.decode(embedding, asked))
+
+
+def test_a_predictor_replays_for_single_objects_alone(predictor: Predictor, recorder: Recorder) -> None:
+    reference = make_predictor()
+    embedding = reference.encode(picture(*SHAPE))
+    hover(predictor, reference, embedding)
     assert recorder.captured == 1
-    several = [Prompts(points=[(40, column)]) for column in (20, 60, 90)]
-    answers = ours.decode_many(embedding, several)
-    assert len(answers) == 3
-    ours.decode(embedding, Prompts(points=[(40, 60)], mask=answers[0].masks[0]))
-    assert recorder.captured == 1  # neither batches nor masks
+    for _ in range(FIRST_ONES + 1):
+        several = predictor.decode_many(embedding, [Prompts(points=[(40, column)]) for column in (20, 60, 90)])
+        predictor.decode(embedding, Prompts(points=[(40, 60)], mask=several[0].masks[0]))
+    assert recorder.captured == 1
 
 
-def test_where_nothing_captures_no_graph_is_held() -> None:
-    predictor = make_predictor()
-    predictor.decode(predictor.encode(picture(*SHAPE)), Prompts(points=[(40, 50)]))
-    assert predictor._decoding._captured is None
+def test_no_graph_outlives_a_retreat(predictor: Predictor, recorder: Recorder) -> None:
+    reference = make_predictor()
+    embedding = reference.encode(picture(*SHAPE))
+    hover(predictor, reference, embedding)
+    held: list[Any] = []
+
+    def short_of_memory() -> None:
+        if not held:
+            assert predictor._decoding._captured is not None
+            held.append(weakref.ref(next(iter(predictor._decoding._captured._graphs.values()))))
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.warns(RuntimeWarning, match="smaller parts"):
+        predictor._placement.run(short_of_memory, short_of_memory)
+    assert held[0]() is None
+    replayed = recorder.replayed
+    hover(predictor, reference, embedding)
+    assert recorder.replayed == replayed
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_cpu_captures_nothing(graphs: bool) -> None:
+    assert make_predictor(graphs=graphs)._decoding._captured is None
