@@ -112,9 +112,8 @@ class CapturedDecoder:
                 return None
             try:
                 graph = self._captured(side, prompts, multimask=multimask)
-            except (
-                RuntimeError
-            ) as error:  # too little memory, something that no graph can hold: it goes without as well
+            except RuntimeError as error:
+                # Too little memory, or something that no graph can hold: it goes without as well.
                 self.failure = str(error) or type(error).__name__
                 return None
         self._graphs[kind] = graph  # behind all others: the first one is the one not used longest
